@@ -1,0 +1,67 @@
+"""L_K in chunks against L_K at once and against the truth; active units."""
+
+import pytest
+import torch
+
+import vaelearn as vl
+from vaelearn.metrics import active_units, log_likelihood
+
+
+@pytest.fixture
+def truth():
+    return vl.exact.LinearGaussian(data_dim=4, latent_dim=2).double()
+
+
+@pytest.fixture
+def x(truth):
+    torch.manual_seed(0)
+    return truth.sample(7)[0]
+
+
+def test_it_closes_on_the_true_log_likelihood(truth, x):
+    truth.perfect_e_step()
+    torch.manual_seed(1)
+    torch.testing.assert_close(log_likelihood(truth, x, K=20_000), truth.log_prob(x), atol=0.01, rtol=0)
+
+
+@pytest.mark.parametrize("rows", [1, 7, 20, 30, 10_000])
+def test_exactly_k_samples_whatever_the_chunk(truth, x, rows):
+    """With q equal to the prior and a flat likelihood every weight is 1, so L_K = 0 only if K is K."""
+    with torch.no_grad():
+        truth.W.zero_(), truth.A.zero_()
+    constant = truth.log_prob(x)
+    torch.testing.assert_close(log_likelihood(truth, x, K=11, rows=rows), constant)
+
+
+def test_chunks_change_only_the_noise(truth, x):
+    torch.manual_seed(2)
+    by_chunks = log_likelihood(truth, x, K=3000, rows=50)
+    at_once = vl.bounds.iwae(truth.draw(x, (3000, 1)).log_w)[0]
+    spread = truth.draw(x, (3000, 1)).log_w.exp().std(0)[0] / at_once.exp() / 3000**0.5
+    assert ((by_chunks - at_once).abs() < 5 * 2**0.5 * spread).all()
+
+
+def test_x_is_encoded_once_and_no_graph_is_kept(truth, x, monkeypatch):
+    calls = []
+    posterior = truth.posterior
+    monkeypatch.setattr(truth, "posterior", lambda x: calls.append(len(x)) or posterior(x))
+    assert not log_likelihood(truth, x, K=100, rows=14).requires_grad
+    assert calls == [7]
+
+
+def test_bad_input_is_an_error(truth, x):
+    with pytest.raises(ValueError, match="K must be"):
+        log_likelihood(truth, x, K=0)
+    with pytest.raises(ValueError, match="rows must be"):
+        log_likelihood(truth, x, rows=0)
+    with pytest.raises(ValueError, match=r"shape \(B, 4\)"):
+        log_likelihood(truth, x[:, :3])
+
+
+def test_a_unit_that_ignores_x_is_not_active(truth, x):
+    with torch.no_grad():
+        truth.A[1] = 0.0
+    assert active_units(truth, x).tolist() == [True, False]
+    assert active_units(truth, x, threshold=1e6).sum() == 0
+    with pytest.raises(ValueError, match="2 rows or more; got 1"):
+        active_units(truth, x[:1])

@@ -1,0 +1,35 @@
+"""Importing the package is cheap and honest."""
+
+import subprocess
+import sys
+
+
+def run(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+def test_import_brings_in_no_plotting_widget_or_data_library():
+    heavy = ("matplotlib", "ipywidgets", "anywidget", "IPython", "sklearn", "scipy", "pooch")
+    loaded = run(f"import sys, vaelearn; print([m for m in {heavy} if m in sys.modules])")
+    assert loaded.strip() == "[]"
+
+
+def test_import_adds_little_to_torch():
+    """0.3 s is the promise; the best of three tries, because machines are noisy."""
+    code = "import time, torch; t = time.perf_counter(); import vaelearn; print(time.perf_counter() - t)"
+    assert min(float(run(code)) for _ in range(3)) < 0.3
+
+
+def test_public_names_are_there():
+    import vaelearn as vl
+
+    assert all(hasattr(vl, name) for name in vl.__all__)
+
+
+def test_unknown_names_are_an_attribute_error():
+    import pytest
+
+    import vaelearn as vl
+
+    with pytest.raises(AttributeError, match="no attribute 'magic'"):
+        _ = vl.magic

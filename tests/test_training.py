@@ -1,0 +1,259 @@
+"""fit: it learns, it resumes bit for bit, it survives a kill, and it says what went wrong."""
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+
+import pytest
+import torch
+
+import vaelearn as vl
+from vaelearn.objectives import VAE, WakeSleep
+from vaelearn.training import choose_device, fit
+
+
+class Data:
+    """Grey 'images' with a valid set."""
+
+    train = torch.rand(64, 6, generator=torch.Generator().manual_seed(0))
+    valid = torch.rand(20, 6, generator=torch.Generator().manual_seed(1))
+
+
+def new_model():
+    torch.manual_seed(3)
+    return vl.models.VAE.mlp(6, 2, (8,))
+
+
+quick = partial(fit, batch_size=10, progress=False, device="cpu")
+
+
+def weights(model):
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+def test_it_finds_the_maximum_of_the_likelihood():
+    """A linear VAE trained by noisy gradients ends at Tipping and Bishop's closed form."""
+    torch.manual_seed(0)
+    source = vl.exact.LinearGaussian(5, 2, seed=1).double()
+    x, _ = source.sample(500)
+    best = vl.exact.LinearGaussian.maximum_likelihood(x, 2).log_prob(x).mean()
+    model = vl.exact.LinearGaussian(5, 2, seed=2).double()
+    start = model.log_prob(x).mean()
+    fit(model, VAE(K=4), x, epochs=100, batch_size=50, lr=lambda e: 0.05 * 0.95**e, progress=False)
+    reached = model.log_prob(x).mean()
+    assert best - start > 0.5
+    assert 0 <= best - reached < 0.001
+
+
+def test_history_is_plain_numbers():
+    run = quick(new_model(), VAE(), Data, epochs=3, lr=lambda epoch: 0.01 / (epoch + 1))
+    assert run.finished and run.device == "cpu"
+    assert run.history["epoch"] == [1, 2, 3]
+    assert run.history["lr"] == [0.01, 0.005, 0.01 / 3]
+    for name in ("train", "valid"):
+        assert [type(v) for v in run.history[name]] == [float] * 3
+
+
+def test_the_learning_rate_is_used():
+    before = weights(new_model())
+    model = new_model()
+    quick(model, VAE(), Data, epochs=1, lr=lambda epoch: 0.0)
+    assert torch.equal(weights(model), before)
+
+
+def test_a_tensor_is_training_data_alone():
+    assert "valid" not in quick(new_model(), VAE(), Data.train, epochs=1).history
+
+
+def test_the_same_seed_gives_the_same_run_and_the_callers_random_state_stays():
+    state = torch.get_rng_state()
+    a, b, c = (new_model() for _ in range(3))
+    torch.set_rng_state(state)
+    for model, seed in ((a, 5), (b, 5), (c, 6)):
+        quick(model, VAE(), Data, epochs=2, seed=seed)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(weights(a), weights(b)) and not torch.equal(weights(a), weights(c))
+
+
+def test_validation_does_not_change_training():
+    a, b = new_model(), new_model()
+    quick(a, VAE(), Data, epochs=2)
+    quick(b, VAE(), Data.train, epochs=2)
+    assert torch.equal(weights(a), weights(b))
+
+
+def test_binarize_draws_training_images_anew_and_validation_images_once():
+    seen = {"train": [], "valid": []}
+
+    def spy(model, x):
+        seen["train" if torch.is_grad_enabled() else "valid"].append(x)
+        return VAE()(model, x)
+
+    quick(new_model(), spy, Data, epochs=2, batch_size=64, binarize=True)
+    assert all(((x == 0) | (x == 1)).all() for part in seen.values() for x in part)
+    assert seen["train"][0].sum() != seen["train"][1].sum()
+    assert torch.equal(*seen["valid"])
+
+
+def test_the_bar_says_the_device_and_the_binarization(capsys):
+    quick(new_model(), VAE(K=2), Data, epochs=1, binarize=True, progress=True)
+    printed = capsys.readouterr().err
+    assert "VAE(K=2, kl='sampled') on cpu, binarized anew each epoch" in printed
+
+
+@pytest.mark.parametrize("objective", [VAE(K=2), WakeSleep()])
+def test_a_resumed_run_ends_at_the_same_numbers_bit_for_bit(tmp_path, objective):
+    through, stopped = new_model(), new_model()
+    whole = quick(through, objective, Data, epochs=5, binarize=True)
+    quick(stopped, objective, Data, epochs=2, binarize=True, checkpoint=tmp_path / "run.pt")
+    torch.manual_seed(99)  # a new process would be in another random state
+    fresh = new_model()
+    resumed = quick(fresh, objective, Data, epochs=5, binarize=True, checkpoint=tmp_path / "run.pt")
+    assert torch.equal(weights(fresh), weights(through))
+    assert resumed.history == whole.history
+
+
+def test_an_interrupted_run_keeps_its_history_and_resumes(tmp_path):
+    calls = 0
+
+    def interrupting(model, x):
+        nonlocal calls
+        calls += 1
+        if calls == 20:
+            raise KeyboardInterrupt
+        return VAE()(model, x)
+
+    model, path = new_model(), tmp_path / "run.pt"
+    with pytest.warns(
+        UserWarning, match="interrupted in epoch 3; the history holds 2 full epochs; call fit again"
+    ):
+        run = quick(model, interrupting, Data.train, epochs=5, checkpoint=path)
+    assert not run.finished and run.history["epoch"] == [1, 2]
+
+    resumed = quick(new_model(), interrupting, Data.train, epochs=5, checkpoint=path)
+    through = new_model()
+    whole = quick(through, VAE(), Data.train, epochs=5)
+    assert resumed.history == whole.history
+    assert torch.equal(weights(resumed.model), weights(through))
+
+
+def test_a_kill_at_any_moment_leaves_a_usable_checkpoint(tmp_path):
+    path = tmp_path / "run.pt"
+    script = (
+        "import torch, vaelearn as vl; torch.manual_seed(3)\n"
+        "vl.fit(vl.models.VAE.mlp(6, 2, (8,)), vl.objectives.VAE(), torch.rand(64, 6, "
+        "generator=torch.Generator().manual_seed(0)), epochs=100_000, batch_size=10, progress=False, "
+        f"device='cpu', checkpoint={str(path)!r})"
+    )
+    for kill in range(3):
+        process = subprocess.Popen([sys.executable, "-c", script])
+        deadline = time.monotonic() + 120
+        before = path.stat().st_mtime_ns if path.exists() else 0
+        while not (path.exists() and path.stat().st_mtime_ns > before) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.03 * kill)
+        process.send_signal(signal.SIGKILL if os.name == "posix" else signal.SIGTERM)
+        process.wait()
+        done = len(torch.load(path, weights_only=True)["history"]["epoch"])
+    resumed = quick(new_model(), VAE(), Data.train, epochs=done + 2, checkpoint=path)
+    through = new_model()
+    quick(through, VAE(), Data.train, epochs=done + 2)
+    assert torch.equal(weights(resumed.model), weights(through))
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path):
+    path = tmp_path / "run.pt"
+    quick(new_model(), VAE(), Data, epochs=2, checkpoint=path)
+    for change in (
+        {"objective": VAE(K=7)},
+        {"seed": 1},
+        {"lr": 0.5},
+        {"binarize": True},
+        {"data": Data.valid},
+        {"optimizer": torch.optim.SGD},
+    ):
+        arguments = {"objective": VAE(), "data": Data, "epochs": 3, "checkpoint": path} | change
+        with pytest.raises(ValueError, match="belongs to another run"):
+            quick(new_model(), **arguments)
+
+
+def test_a_file_that_is_no_checkpoint_is_refused_and_kept(tmp_path):
+    path = tmp_path / "run.pt"
+    path.write_bytes(b"not a checkpoint")
+    with pytest.raises(ValueError, match="is not a checkpoint"):
+        quick(new_model(), VAE(), Data, epochs=1, checkpoint=path)
+    assert path.read_bytes() == b"not a checkpoint"
+
+
+def test_a_checkpoint_runs_no_code(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (os.mkdir, (str(tmp_path / "sprung"),))
+
+    torch.save({"settings": Trap(), "history": {}}, tmp_path / "run.pt")
+    with pytest.raises(ValueError, match="is not a checkpoint"):
+        quick(new_model(), VAE(), Data, epochs=1, checkpoint=tmp_path / "run.pt")
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_a_loss_that_is_not_finite_stops_at_once_and_says_where():
+    calls = 0
+
+    def breaking(model, x):
+        nonlocal calls
+        calls += 1
+        step = VAE()(model, x)
+        return (
+            step if calls < 10 else vl.objectives.Step(model, step.e_step * math.nan, step.m_step, step.bound)
+        )
+
+    model = new_model()
+    with pytest.raises(FloatingPointError, match="nan in epoch 2, batch 3. Usual causes"):
+        quick(model, breaking, Data.train, epochs=5)
+    assert weights(model).isfinite().all()
+
+
+def test_bad_input_is_an_error():
+    with pytest.raises(ValueError, match="epochs must be"):
+        quick(new_model(), VAE(), Data, epochs=0)
+    with pytest.raises(ValueError, match="batch_size must be"):
+        fit(new_model(), VAE(), Data, batch_size=0, progress=False)
+    with pytest.raises(ValueError, match=r"shape \(B, 6\)"):
+        quick(new_model(), VAE(), torch.rand(5, 7), epochs=1)
+    with pytest.raises(ValueError, match="B >= 1"):
+        quick(new_model(), VAE(), torch.rand(0, 6), epochs=1)
+    with pytest.raises(ValueError, match="no NaN"):
+        quick(new_model(), VAE(), torch.full((5, 6), math.nan), epochs=1)
+    with pytest.raises(ValueError, match="Dataset or a tensor"):
+        quick(new_model(), VAE(), [1, 2], epochs=1)
+    with pytest.raises(ValueError, match="device 'abacus' cannot be used"):
+        fit(new_model(), VAE(), Data, device="abacus", progress=False)
+    with pytest.raises(ValueError, match=r"x must lie in \[0, 1\]"):
+        quick(vl.models.VAE.mlp(6, 2, (8,), "gaussian"), VAE(), 5 * Data.train, epochs=1, binarize=True)
+
+
+def test_auto_takes_what_is_there(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert choose_device() == "cpu"
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert choose_device() == "mps"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert choose_device() == "cuda"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_it_trains_on_cuda():
+    run = fit(new_model(), VAE(), Data, epochs=2, progress=False)
+    assert run.device == "cuda" and run.history["train"][1] > -100
+
+
+def test_float64_models_train_too():
+    class Double:
+        train, valid = Data.train.double(), Data.valid.double()
+
+    assert quick(new_model().double(), VAE(), Double, epochs=1).history["valid"][0] < 0

@@ -1,0 +1,245 @@
+"""Latent-variable models: what they are, and the neural VAE.
+
+A model is three conditional distributions and their parameters: a prior p(z), a likelihood
+p_θ(x | z), and an approximate posterior q_φ(z | x). Everything else is `draw`.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from numbers import Integral
+
+import torch
+from torch import Tensor, nn
+from torch import distributions as D
+from torch.distributions import constraints
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Samples from q_φ(z | x) and the three log-densities at them.
+
+    z (K, M, B, L); log_likelihood log p(x | z), log_prior log p(z) and log_q log q(z | x), each
+    (K, M, B), in nats; q is the distribution the samples came from (batch shape (B,)).
+    """
+
+    q: D.Distribution
+    z: Tensor
+    log_likelihood: Tensor
+    log_prior: Tensor
+    log_q: Tensor
+
+    @property
+    def log_w(self) -> Tensor:
+        """log w = log p(x, z) − log q(z | x), (K, M, B): the tensor every bound reduces."""
+        return self.log_likelihood + self.log_prior - self.log_q
+
+
+class LatentVariableModel(nn.Module):
+    """The protocol every objective, metric and `fit` relies on.
+
+    A subclass sets `data_dim` and `support` (what values x may take) and gives `prior()`,
+    `likelihood(z)`, `posterior(x)` as `torch.distributions` objects, and the two parameter sets.
+    """
+
+    data_dim: int
+    support: constraints.Constraint = constraints.real
+
+    def prior(self) -> D.Distribution:
+        """p(z), batch shape ()."""
+        raise NotImplementedError
+
+    def likelihood(self, z: Tensor) -> D.Distribution:
+        """p_θ(x | z): z (..., L) -> batch shape (...), event shape (D,)."""
+        raise NotImplementedError
+
+    def posterior(self, x: Tensor) -> D.Distribution:
+        """q_φ(z | x): x (B, D) -> batch shape (B,), event shape (L,)."""
+        raise NotImplementedError
+
+    def inference_parameters(self) -> list[nn.Parameter]:
+        """φ, which the E-step improves."""
+        raise NotImplementedError
+
+    def generative_parameters(self) -> list[nn.Parameter]:
+        """θ, which the M-step improves."""
+        raise NotImplementedError
+
+    def draw(self, x: Tensor, sample_shape: Sequence[int] = (1, 1), q: D.Distribution | None = None) -> Draw:
+        """K·M samples of z for each row of x (B, D), in one pass; sample_shape is (K, M).
+
+        x is encoded once and z decoded K·M times. The samples are reparameterized where q allows
+        it, so gradients reach φ. Pass `q` to use a posterior already at hand instead of encoding.
+        Raises ValueError for a wrong shape, K or M < 1, NaN, or x outside the likelihood's support.
+        """
+        self.check_data(x)
+        if len(sample_shape) != 2:
+            raise ValueError(f"sample_shape must be (K, M); got {tuple(sample_shape)}")
+        for name, count in zip("KM", sample_shape, strict=True):
+            check_count(name, count)
+        q = self.posterior(x) if q is None else q
+        z = (q.rsample if q.has_rsample else q.sample)(torch.Size(sample_shape))
+        return Draw(q, z, self.likelihood(z).log_prob(x), self.prior().log_prob(z), q.log_prob(z))
+
+    @torch.no_grad()
+    def sample(self, n: int) -> tuple[Tensor, Tensor]:
+        """n ancestral samples: z (n, L) from the prior, then x (n, D) from p(x | z). Returns (x, z)."""
+        z = self.prior().sample((n,))
+        return self.likelihood(z).sample(), z
+
+    def check_data(self, x: Tensor) -> None:
+        """Raise ValueError, saying what was expected and what came, unless x is usable data."""
+        if x.ndim != 2 or x.shape[1] != self.data_dim or len(x) == 0:
+            raise ValueError(f"x must have shape (B, {self.data_dim}) with B >= 1; got {tuple(x.shape)}")
+        if not self.support.check(x).all():
+            low, high = x.aminmax()
+            raise ValueError(
+                f"x must be in the likelihood's support, {self.support}, with no NaN; "
+                f"got values from {low:.4g} to {high:.4g}"
+            )
+
+
+class VAE(LatentVariableModel):
+    """The variational autoencoder: standard normal prior, two networks for the conditionals.
+
+    `encoder` maps x (B, D) to q(z | x) and `decoder` z (..., L) to p(x | z): modules that return
+    distributions, such as `DiagonalGaussian` and `Bernoulli`. Kingma & Welling 2014.
+    """
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module, data_dim: int, latent_dim: int):
+        super().__init__()
+        self.encoder, self.decoder = encoder, decoder
+        self.data_dim, self.latent_dim = data_dim, latent_dim
+        self.support = decoder.support
+
+    @classmethod
+    def mlp(
+        cls,
+        data_dim: int,
+        latent_dim: int,
+        hidden: Iterable[int] = (200, 200),
+        likelihood: str = "bernoulli",
+        sigma: float | str = "shared",
+        activation: type[nn.Module] = nn.Tanh,
+    ) -> "VAE":
+        """Encoder and decoder as mirrored multilayer perceptrons.
+
+        likelihood: "bernoulli" (x in [0, 1]) or "gaussian", whose standard deviation is `sigma`:
+        a number (fixed), "shared" (one learned number) or "predicted" (Σ_θ(z), one per pixel).
+        Raises ValueError for an unknown likelihood or sigma.
+        """
+        hidden = tuple(hidden)
+        encoder = DiagonalGaussian(data_dim, hidden, latent_dim, "predicted", activation)
+        if likelihood == "bernoulli":
+            decoder = Bernoulli(latent_dim, hidden[::-1], data_dim, activation)
+        elif likelihood == "gaussian":
+            decoder = DiagonalGaussian(latent_dim, hidden[::-1], data_dim, sigma, activation)
+        else:
+            raise ValueError(f"likelihood must be 'bernoulli' or 'gaussian'; got {likelihood!r}")
+        return cls(encoder, decoder, data_dim, latent_dim)
+
+    def prior(self):
+        return standard_normal(self.latent_dim, like=next(self.parameters()))
+
+    def likelihood(self, z):
+        return self.decoder(z)
+
+    def posterior(self, x):
+        return self.encoder(x)
+
+    def inference_parameters(self):
+        return list(self.encoder.parameters())
+
+    def generative_parameters(self):
+        return list(self.decoder.parameters())
+
+
+class DiagonalGaussian(nn.Module):
+    """condition (..., in_dim) -> N(μ(condition), diag σ²), event shape (out_dim,).
+
+    sigma: a positive number (fixed), "shared" (one learned number) or "predicted" (a second
+    output of the network, one per dimension). Raises ValueError for anything else.
+    """
+
+    support = constraints.real
+
+    def __init__(
+        self,
+        in_dim: int,
+        hidden: Sequence[int],
+        out_dim: int,
+        sigma: float | str = "predicted",
+        activation: type[nn.Module] = nn.Tanh,
+    ):
+        super().__init__()
+        self.features, width = perceptron(in_dim, hidden, activation)
+        self.mean = linear(width, out_dim)
+        self.log_sigma_head = None
+        if sigma == "predicted":
+            self.log_sigma_head = linear(width, out_dim)
+        elif sigma == "shared":
+            self.log_sigma = nn.Parameter(torch.zeros(()))
+        elif not isinstance(sigma, str) and 0 < sigma < math.inf:
+            self.register_buffer("log_sigma", torch.tensor(math.log(sigma)))
+        else:
+            raise ValueError(f"sigma must be a positive number, 'shared' or 'predicted'; got {sigma!r}")
+
+    def forward(self, condition: Tensor) -> D.Distribution:
+        h = self.features(condition)
+        log_sigma = self.log_sigma_head(h) if self.log_sigma_head else self.log_sigma
+        return diagonal_normal(self.mean(h), log_sigma.exp())
+
+
+class Bernoulli(nn.Module):
+    """condition (..., in_dim) -> independent Bernoulli pixels, event shape (out_dim,).
+
+    Works from logits throughout: a probability rounded to 0 or 1 would lose its gradient.
+    """
+
+    support = constraints.unit_interval
+
+    def __init__(
+        self, in_dim: int, hidden: Sequence[int], out_dim: int, activation: type[nn.Module] = nn.Tanh
+    ):
+        super().__init__()
+        self.features, width = perceptron(in_dim, hidden, activation)
+        self.logits = linear(width, out_dim)
+
+    def forward(self, condition: Tensor) -> D.Distribution:
+        logits = self.logits(self.features(condition))
+        return D.Independent(D.Bernoulli(logits=logits, validate_args=False), 1, validate_args=False)
+
+
+def perceptron(in_dim: int, hidden: Sequence[int], activation: type[nn.Module]) -> tuple[nn.Module, int]:
+    """Hidden layers, each a linear map *and a nonlinearity*; returns the module and its width."""
+    widths = [in_dim, *hidden]
+    layers = [layer for a, b in pairwise(widths) for layer in (linear(a, b), activation())]
+    return nn.Sequential(*layers), widths[-1]
+
+
+def linear(in_dim: int, out_dim: int) -> nn.Linear:
+    """A linear layer as the papers initialise it: Glorot & Bengio's uniform weights, zero bias."""
+    layer = nn.Linear(in_dim, out_dim)
+    nn.init.xavier_uniform_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def standard_normal(dim: int, like: Tensor) -> D.Distribution:
+    """N(0, I) on R^dim, with the dtype and device of `like`."""
+    return diagonal_normal(like.new_zeros(dim), like.new_ones(dim))
+
+
+def diagonal_normal(mean: Tensor, sigma: Tensor) -> D.Distribution:
+    """N(mean, diag sigma²) with the last dimension as the event; sigma broadcasts."""
+    # Arguments are not validated here: it costs a pass over every pixel of every sample, and
+    # `check_data` and `fit` already refuse bad data and non-finite losses.
+    normal = D.Normal(mean, sigma.expand_as(mean), validate_args=False)
+    return D.Independent(normal, 1, validate_args=False)
+
+
+def check_count(name: str, value: int) -> None:
+    """Raise ValueError unless value is a whole number >= 1."""
+    if not isinstance(value, Integral) or value < 1:
+        raise ValueError(f"{name} must be a whole number >= 1; got {value!r}")
