@@ -111,7 +111,7 @@ def test_miwae_needs_m():
 def test_wrong_types_are_an_error():
     with pytest.raises(TypeError, match="got list"):
         bounds.iwae([1.0, 2.0])
-    with pytest.raises(TypeError, match="torch.int64"):
+    with pytest.raises(TypeError, match=r"torch\.int64"):
         bounds.iwae(torch.zeros(5, 3, 4, dtype=torch.long))
 
 

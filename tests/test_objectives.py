@@ -78,6 +78,23 @@ def test_wake_sleep_m_step_is_the_elbos_and_never_reaches_phi(truth, x):
         assert_unbiased(torch.stack([-d[name] for d in draws]), truth.gradient(x)[name])
 
 
+def expected_sleep_loss(truth):
+    """E_p(x,z)[−log q(z | x)]: the residual z − Ax − c is Gaussian, with moments in closed form."""
+    mean = -(truth.A @ truth.b + truth.c)
+    of_z = torch.eye(2).double() - truth.A @ truth.W
+    variance = (of_z @ of_z.T + (2 * truth.log_sigma).exp() * truth.A @ truth.A.T).diagonal()
+    return (0.5 * (mean**2 + variance) * (-2 * truth.log_s).exp() + truth.log_s).sum()
+
+
+def test_sleep_gradient_is_unbiased_and_comes_from_dreams_alone(truth, x):
+    torch.manual_seed(5)
+    draws = [gradients(truth, WakeSleep(), x.repeat(50, 1)) for _ in range(200)]
+    exact = torch.autograd.grad(expected_sleep_loss(truth), truth.inference_parameters())
+    for name, value in zip(PHI, exact, strict=True):
+        assert value.abs().max() > 0.1
+        assert_unbiased(torch.stack([d[name] for d in draws]), value)
+
+
 def test_sleep_gradient_is_zero_at_the_moments_of_the_posterior(truth, x):
     """E_p(x,z)[−log q(z|x)] is least where q has the posterior's mean and *marginal* variances."""
     with torch.no_grad():

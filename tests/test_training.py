@@ -212,7 +212,7 @@ def test_a_loss_that_is_not_finite_stops_at_once_and_says_where():
         )
 
     model = new_model()
-    with pytest.raises(FloatingPointError, match="nan in epoch 2, batch 3. Usual causes"):
+    with pytest.raises(FloatingPointError, match=r"nan in epoch 2, batch 3\. Usual causes"):
         quick(model, breaking, Data.train, epochs=5)
     assert weights(model).isfinite().all()
 

@@ -116,7 +116,7 @@ def train_epoch(state: "State", train: Tensor, epoch: int) -> float:
             if not loss.isfinite():
                 raise FloatingPointError(
                     f"the loss became {loss.item():.4g} in epoch {epoch + 1}, batch {batch + 1}. Usual "
-                    "causes: a learning rate too high; a learned σ shrinking towards 0; NaN or infinite parameters."
+                    "causes: a learning rate too high; a learned σ shrinking towards 0; NaN parameters."
                 )
         optimizer.zero_grad()
         step.backward()
@@ -207,13 +207,12 @@ class State:
         """Raises ValueError where the file is no checkpoint, or belongs to a run with other settings."""
         try:
             state = torch.load(path, weights_only=True, map_location="cpu")
-            there, history = state["settings"], state["history"]
+            there, history, rates = state["settings"], state["history"], state["history"]["lr"]
         except Exception as error:
             raise ValueError(
                 f"{path} is not a checkpoint of fit's; move it away to start anew. ({error})"
             ) from error
-        past = range(len(history["lr"]))
-        there, here = there | {"lr": history["lr"]}, self.settings | {"lr": [self.rate(e) for e in past]}
+        there, here = there | {"lr": rates}, self.settings | {"lr": [*map(self.rate, range(len(rates)))]}
         differing = [f"{k}: {there.get(k)} there, {here[k]} here" for k in here if there.get(k) != here[k]]
         if differing:
             raise ValueError(
