@@ -9,7 +9,7 @@ One truth: `vl.exact` holds models that know their own answers.
 
 from importlib import import_module
 
-from . import bounds, data, exact, metrics, models, objectives, training
+from . import bounds, data, exact, gradients, metrics, models, objectives, training
 from .training import fit
 
 __version__ = "0.1.0"
@@ -18,6 +18,7 @@ __all__ = [
     "data",
     "exact",
     "fit",
+    "gradients",
     "metrics",
     "models",
     "objectives",

@@ -7,6 +7,7 @@ likelihood (the mixture by EM), all in closed form.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -132,6 +133,18 @@ class LinearGaussian(LatentVariableModel):
         return model
 
 
+class OneHotCategorical(D.OneHotCategorical):
+    """torch's one-hot categorical, sampled as argmax(logits + Gumbel noise): torch.func.vmap can
+    then give every draw its own noise."""
+
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        with torch.no_grad():
+            shape = self._extended_shape(torch.Size(sample_shape))
+            exponential = -torch.rand(shape, dtype=self.logits.dtype, device=self.logits.device).log()
+            winner = (self.logits - exponential.log()).argmax(-1, keepdim=True)
+            return (winner == torch.arange(shape[-1], device=winner.device)).to(self.logits)
+
+
 class GaussianMixture(LatentVariableModel):
     """A mixture of C Gaussians with diagonal covariances: the model whose latent is discrete.
 
@@ -155,13 +168,13 @@ class GaussianMixture(LatentVariableModel):
         self.a = nn.Parameter(torch.zeros(components))
 
     def prior(self):
-        return D.OneHotCategorical(logits=self.logits, validate_args=False)
+        return OneHotCategorical(logits=self.logits, validate_args=False)
 
     def likelihood(self, z):
         return diagonal_normal(z @ self.means, (z @ self.log_scales).exp())
 
     def posterior(self, x):
-        return D.OneHotCategorical(logits=x @ self.A.T + self.a, validate_args=False)
+        return OneHotCategorical(logits=x @ self.A.T + self.a, validate_args=False)
 
     def inference_parameters(self):
         return [self.A, self.a]
@@ -181,7 +194,7 @@ class GaussianMixture(LatentVariableModel):
 
     def true_posterior(self, x: Tensor) -> D.OneHotCategorical:
         """p(z | x), whose probabilities are the responsibilities: batch shape (B,), event (C,)."""
-        return D.OneHotCategorical(logits=self.log_joint(x), validate_args=False)
+        return OneHotCategorical(logits=self.log_joint(x), validate_args=False)
 
     def elbo(self, x: Tensor, q: D.OneHotCategorical | None = None) -> Tensor:
         """E_q[log p(x, z) − log q(z)] by enumerating z, exact: x (B, D) -> (B,) nats.

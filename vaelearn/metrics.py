@@ -1,9 +1,10 @@
 """What a trained model is worth: its likelihood, and how much of its latent space it uses."""
 
 import math
+from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .models import LatentVariableModel, check_count
 
@@ -30,6 +31,86 @@ def _log_likelihood(model, x, K, rows):
         log_w = model.draw(x, (min(chunk, K - start), 1), q=q).log_w
         total = torch.logaddexp(total, log_w.logsumexp(0)[0])
     return total - math.log(K)
+
+
+def gradient_draws(
+    model: LatentVariableModel, objective: Callable, x: Tensor, draws: int = 1000
+) -> dict[str, Tensor]:
+    """Independent draws of an objective's gradient at one batch x (B, D): name -> (draws, *shape).
+
+    The gradient of the bound, in nats: φ's from the E-step loss, θ's from the M-step loss, both from
+    the same samples, with the sign of ascent. All draws are made in one vectorised pass; a critic
+    is held still. Raises ValueError for draws < 1.
+    """
+    check_count("draws", draws)
+    names = {id(p): name for name, p in model.named_parameters()}
+    phi = [names[id(p)] for p in model.inference_parameters()]
+    losses = _Losses(model, objective)
+    parameters = {f"model.{name}": p.detach() for name, p in model.named_parameters()}
+    one, zero = x.new_ones(()), x.new_zeros(())
+
+    def gradient(_):
+        _, pull_back = torch.func.vjp(lambda p: torch.func.functional_call(losses, p, (x,)), parameters)
+        (of_e_step,), (of_m_step,) = pull_back((one, zero)), pull_back((zero, one))
+        pick = {n: (of_e_step if n in phi else of_m_step)[f"model.{n}"] for n in names.values()}
+        return {name: -value for name, value in pick.items()}
+
+    training = losses.training
+    losses.eval()
+    try:
+        return torch.func.vmap(gradient, randomness="different")(torch.empty(draws, device=x.device))
+    finally:
+        losses.train(training)
+
+
+class _Losses(nn.Module):
+    """(e_step, m_step) as the output of a module, the form that torch.func works on."""
+
+    def __init__(self, model, objective):
+        super().__init__()
+        self.model, self.objective = model, objective
+
+    def forward(self, x):
+        step = self.objective(self.model, x)
+        return step.e_step, step.m_step
+
+
+def gradient_moments(
+    model: LatentVariableModel, objective: Callable, x: Tensor, draws: int = 1000, chunk: int = 100
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Mean and variance of each parameter's gradient over `draws` draws: name -> two of its shape.
+
+    As `gradient_draws`, but in memory for `chunk` draws however many there are. The mean's
+    standard error is sqrt(variance / draws). Raises ValueError for draws < 2 or chunk < 1.
+    """
+    check_count("draws", draws - 1)
+    check_count("chunk", chunk)
+    count, mean, square = 0, {}, {}
+    for start in range(0, draws, chunk):
+        n = min(chunk, draws - start)
+        for name, g in gradient_draws(model, objective, x, n).items():
+            # Chan, Golub & LeVeque's update: sums of squares about the mean, never E[g²] − E[g]².
+            shift = g.mean(0) - mean.get(name, 0)
+            mean[name] = mean.get(name, 0) + shift * n / (count + n)
+            about = (g - g.mean(0)).square().sum(0) + shift.square() * count * n / (count + n)
+            square[name] = square.get(name, 0) + about
+        count += n
+    return {name: (mean[name], square[name] / (draws - 1)) for name in mean}
+
+
+def gradient_snr(
+    model: LatentVariableModel, objective: Callable, x: Tensor, draws: int = 1000, chunk: int = 100
+) -> dict[str, Tensor]:
+    """|mean| / standard deviation of every parameter's gradient: {"inference": (φ,), "generative": (θ,)}.
+
+    Even for a gradient that is pure noise the estimate is about sqrt(2 / (π draws)), not 0.
+    Rainforth et al. 2018, section 3. Raises as `gradient_moments`.
+    """
+    moments = gradient_moments(model, objective, x, draws, chunk)
+    names = {id(p): name for name, p in model.named_parameters()}
+    sets = {"inference": model.inference_parameters(), "generative": model.generative_parameters()}
+    snr = {name: (mean.abs() / variance.sqrt()).flatten() for name, (mean, variance) in moments.items()}
+    return {which: torch.cat([snr[names[id(p)]] for p in members]) for which, members in sets.items()}
 
 
 @torch.no_grad()

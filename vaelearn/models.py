@@ -66,11 +66,18 @@ class LatentVariableModel(nn.Module):
         """θ, which the M-step improves."""
         raise NotImplementedError
 
-    def draw(self, x: Tensor, sample_shape: Sequence[int] = (1, 1), q: D.Distribution | None = None) -> Draw:
+    def draw(
+        self,
+        x: Tensor,
+        sample_shape: Sequence[int] = (1, 1),
+        q: D.Distribution | None = None,
+        pathwise: bool = True,
+    ) -> Draw:
         """K·M samples of z for each row of x (B, D), in one pass; sample_shape is (K, M).
 
         x is encoded once and z decoded K·M times. The samples are reparameterized where q allows
-        it, so gradients reach φ. Pass `q` to use a posterior already at hand instead of encoding.
+        it, so that gradients reach φ through z; with pathwise=False they never are. Pass `q` to
+        use a posterior already at hand instead of encoding.
         Raises ValueError for a wrong shape, K or M < 1, NaN, or x outside the likelihood's support.
         """
         self.check_data(x)
@@ -79,7 +86,8 @@ class LatentVariableModel(nn.Module):
         for name, count in zip("KM", sample_shape, strict=True):
             check_count(name, count)
         q = self.posterior(x) if q is None else q
-        z = (q.rsample if q.has_rsample else q.sample)(torch.Size(sample_shape))
+        reparameterized = pathwise and q.has_rsample
+        z = (q.rsample if reparameterized else q.sample)(torch.Size(sample_shape))
         return Draw(q, z, self.likelihood(z).log_prob(x), self.prior().log_prob(z), q.log_prob(z))
 
     @torch.no_grad()
@@ -235,8 +243,16 @@ def diagonal_normal(mean: Tensor, sigma: Tensor) -> D.Distribution:
     """N(mean, diag sigma²) with the last dimension as the event; sigma broadcasts."""
     # Arguments are not validated here: it costs a pass over every pixel of every sample, and
     # `check_data` and `fit` already refuse bad data and non-finite losses.
-    normal = D.Normal(mean, sigma.expand_as(mean), validate_args=False)
-    return D.Independent(normal, 1, validate_args=False)
+    return D.Independent(Normal(mean, sigma.expand_as(mean), validate_args=False), 1, validate_args=False)
+
+
+class Normal(D.Normal):
+    """torch's normal, sampled with `randn`: torch.func.vmap then gives every draw its own noise,
+    which it cannot do for the in-place sampling of the original."""
+
+    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        shape = self._extended_shape(torch.Size(sample_shape))
+        return self.loc + self.scale * torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device)
 
 
 def check_count(name: str, value: int) -> None:

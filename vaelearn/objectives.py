@@ -7,11 +7,12 @@ that holds one loss for each.
 
 from dataclasses import dataclass
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch import distributions as D
 
 from . import bounds
-from .models import LatentVariableModel, check_count
+from .gradients import MovingAverage, leave_one_out, path_derivative, score_function
+from .models import Draw, LatentVariableModel, check_count
 
 
 @dataclass(frozen=True)
@@ -19,22 +20,27 @@ class Step:
     """One evaluation of an objective on a batch.
 
     e_step and m_step: scalar losses, to be *minimised* (so minus a bound, averaged over the
-    batch), for φ and θ; bound: (B,) the value to report, in nats, detached.
+    batch), for φ and θ; bound: (B,) the value to report, in nats, detached. An objective with
+    parameters of its own (a learned baseline) also gives that module, its critic, and the critic's loss.
     """
 
     model: LatentVariableModel
     e_step: Tensor
     m_step: Tensor
     bound: Tensor
+    critic: nn.Module | None = None
+    critic_loss: Tensor | None = None
 
     def backward(self) -> None:
-        """Add e_step's gradient to φ's .grad and m_step's to θ's; neither leaks into the other."""
-        if self.e_step is self.m_step:
-            self.e_step.backward()
-            return
+        """Add e_step's gradient to φ's .grad, m_step's to θ's, the critic's to its own: no leaks."""
         phi, theta = self.model.inference_parameters(), self.model.generative_parameters()
-        self.e_step.backward(inputs=phi, retain_graph=True)
-        self.m_step.backward(inputs=theta)
+        if self.e_step is self.m_step:
+            self.e_step.backward(inputs=phi + theta)
+        else:
+            self.e_step.backward(inputs=phi, retain_graph=True)
+            self.m_step.backward(inputs=theta)
+        if self.critic_loss is not None and self.critic_loss.requires_grad:
+            self.critic_loss.backward(inputs=list(self.critic.parameters()))
 
 
 @dataclass(frozen=True)
@@ -54,13 +60,74 @@ class VAE:
             raise ValueError(f"kl must be 'sampled' or 'analytic'; got {self.kl!r}")
 
     def __call__(self, model: LatentVariableModel, x: Tensor) -> Step:
-        draw = model.draw(x, (self.K, 1))
+        draw = reparameterized(model.draw(x, (self.K, 1)))
         if self.kl == "sampled":
             bound = bounds.elbo(draw.log_w)[0]
         else:
             bound = draw.log_likelihood.mean((0, 1)) - D.kl_divergence(draw.q, model.prior())
         loss = -bound.mean()
         return Step(model, e_step=loss, m_step=loss, bound=bound.detach())
+
+
+@dataclass(frozen=True)
+class STL:
+    """The ELBO with K samples, φ by the path derivative only: "sticking the landing".
+
+    Unbiased, and without any noise in φ's gradient where q is the posterior. Roeder et al. 2017.
+    Raises ValueError for K < 1.
+    """
+
+    K: int = 1
+
+    def __post_init__(self):
+        check_count("K", self.K)
+
+    def __call__(self, model: LatentVariableModel, x: Tensor) -> Step:
+        draw = reparameterized(model.draw(x, (self.K, 1)))
+        bound = bounds.elbo(path_derivative(draw))[0]
+        loss = -bound.mean()
+        return Step(model, e_step=loss, m_step=loss, bound=bound.detach())
+
+
+class ScoreFunction(nn.Module):
+    """The ELBO with K samples, φ by the score function (REINFORCE): z may be discrete.
+
+    baseline: None; "moving-average"; "leave-one-out" over the K samples (K >= 2); or a module with
+    forward(x) -> (B,) and loss(x, log_w) -> scalar, such as `gradients.LearnedBaseline`, which
+    `fit` then trains along. Williams 1992; Mnih & Gregor 2014; Kool et al. 2019.
+    Raises ValueError for K < 1, or K < 2 with leave-one-out, or an unknown baseline.
+    """
+
+    def __init__(self, K: int = 1, baseline: str | nn.Module | None = None):
+        super().__init__()
+        check_count("K", K)
+        if not (baseline in (None, "moving-average", "leave-one-out") or isinstance(baseline, nn.Module)):
+            raise ValueError(
+                "baseline must be None, 'moving-average', 'leave-one-out' or a module such as "
+                f"gradients.LearnedBaseline; got {baseline!r}"
+            )
+        if baseline == "leave-one-out" and K < 2:
+            raise ValueError(f"baseline='leave-one-out' needs K >= 2 samples; got K = {K}")
+        self.K = K
+        self.baseline = MovingAverage() if baseline == "moving-average" else baseline
+
+    def __repr__(self):
+        name = type(self.baseline).__name__ if isinstance(self.baseline, nn.Module) else self.baseline
+        return f"ScoreFunction(K={self.K}, baseline={name})"
+
+    def forward(self, model: LatentVariableModel, x: Tensor) -> Step:
+        draw = model.draw(x, (self.K, 1), pathwise=False)
+        bound = bounds.elbo(draw.log_w)[0]
+        critic = critic_loss = None
+        if self.baseline is None:
+            baseline = 0.0
+        elif self.baseline == "leave-one-out":
+            baseline = leave_one_out(draw.log_w)
+        else:
+            critic, baseline = self.baseline, self.baseline(x).detach()
+            critic_loss = critic.loss(x, bound.detach())
+        surrogate = score_function(draw, baseline)[0]
+        return Step(model, -surrogate.mean(), -bound.mean(), bound.detach(), critic, critic_loss)
 
 
 @dataclass(frozen=True)
@@ -78,3 +145,14 @@ class WakeSleep:
         sleep = -model.posterior(dream_x).log_prob(dream_z).mean()
         bound = bounds.elbo(model.draw(x).log_w)[0]
         return Step(model, e_step=sleep, m_step=-bound.mean(), bound=bound.detach())
+
+
+def reparameterized(draw: Draw) -> Draw:
+    """The draw itself. Raises ValueError where q's samples carry no gradient: a part of φ's
+    gradient would be missing, and training would go on without a word."""
+    if not draw.q.has_rsample:
+        raise ValueError(
+            f"{type(draw.q).__name__} gives no reparameterized samples, and this objective needs them "
+            "for φ's gradient; use ScoreFunction or WakeSleep"
+        )
+    return draw

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .data import binarize as draw_binary
 from .models import LatentVariableModel, check_count
@@ -70,7 +70,9 @@ def fit(
             model.check_data(x)
     rate = lr if callable(lr) else lambda epoch: lr
     run = Run(model.to(device), objective, device, binarize)
-    state = State(run, optimizer(model.parameters(), lr=rate(0)), rate, batch_size, seed, train)
+    critic = objective.to(device) if isinstance(objective, nn.Module) else nn.Module()
+    parameters = [*model.parameters(), *critic.parameters()]
+    state = State(run, critic, optimizer(parameters, lr=rate(0)), rate, batch_size, seed, train)
     train, valid = train.to(device), None if valid is None else valid.to(device)
 
     with torch.random.fork_rng(), bar(epochs, run, progress) as progress_bar:
@@ -173,8 +175,11 @@ def name_of(objective: Objective) -> str:
 class State:
     """All that decides how a run goes on, as one file: written whole, read back without running code."""
 
-    def __init__(self, run: Run, optimizer, rate: Callable, batch_size: int, seed: int, train: Tensor):
-        self.run, self.optimizer, self.rate, self.batch_size = run, optimizer, rate, batch_size
+    def __init__(
+        self, run: Run, critic: nn.Module, optimizer, rate, batch_size: int, seed: int, train: Tensor
+    ):
+        self.run, self.critic, self.optimizer = run, critic, optimizer
+        self.rate, self.batch_size = rate, batch_size
         self.settings = {
             "objective": name_of(run.objective),
             "optimizer": f"{type(optimizer).__name__}{optimizer.defaults}",
@@ -190,6 +195,7 @@ class State:
             "settings": self.settings,
             "history": self.run.history,
             "model": self.run.model.state_dict(),
+            "critic": self.critic.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state_all(),
@@ -220,6 +226,7 @@ class State:
             )
         self.run.history = history
         self.run.model.load_state_dict(state["model"])
+        self.critic.load_state_dict(state["critic"])
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["rng"])
         torch.cuda.set_rng_state_all(state["cuda_rng"])

@@ -1,0 +1,316 @@
+"""Every estimator's mean is the exact gradient; each variance claim holds; nothing leaks."""
+
+import pytest
+import torch
+from torch import nn
+
+import vaelearn as vl
+from vaelearn import gradients, metrics
+from vaelearn.objectives import STL, VAE, ScoreFunction, WakeSleep
+
+B, D = 3, 4
+
+
+def scrambled(model, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for p in model.double().parameters():
+            p.add_(0.3 * torch.randn(p.shape, generator=generator, dtype=p.dtype))
+    return model
+
+
+@pytest.fixture
+def truth():
+    return scrambled(vl.exact.LinearGaussian(D, 2))
+
+
+@pytest.fixture
+def mixture():
+    return scrambled(vl.exact.GaussianMixture(D, 5))
+
+
+def data(model):
+    torch.manual_seed(1)
+    return model.sample(B)[0]
+
+
+def exact(model, x):
+    names, parameters = zip(*model.named_parameters(), strict=True)
+    return dict(zip(names, torch.autograd.grad(model.elbo(x).mean(), parameters), strict=True))
+
+
+def z_scores(draws, value):
+    """How many standard errors the mean of draws (R, ...) lies from value."""
+    return (draws.mean(0) - value) / (draws.std(0) / len(draws) ** 0.5)
+
+
+def total_variance(draws, names):
+    return sum(draws[name].var(0).sum() for name in names).item()
+
+
+def learned(K=2):
+    torch.manual_seed(2)
+    return ScoreFunction(K, gradients.LearnedBaseline(D, (6,)).double())
+
+
+def moving(K=2):
+    objective = ScoreFunction(K, "moving-average").double()
+    objective.baseline.loss(None, torch.full((1,), -6.0, dtype=torch.float64))
+    return objective
+
+
+ANY_Q = {
+    "no baseline": lambda: ScoreFunction(K=5),
+    "moving average": moving,
+    "learned": learned,
+    "leave one out, K = 2": lambda: ScoreFunction(2, "leave-one-out"),
+    "leave one out, K = 5": lambda: ScoreFunction(5, "leave-one-out"),
+}
+PATHWISE = {
+    "VAE": lambda: VAE(K=2),
+    "VAE, analytic KL": lambda: VAE(K=2, kl="analytic"),
+    "STL": lambda: STL(K=2),
+}
+
+
+@pytest.mark.parametrize("objective", (ANY_Q | PATHWISE).values(), ids=ANY_Q | PATHWISE)
+def test_unbiased_for_a_gaussian_latent(truth, objective):
+    x = data(truth)
+    torch.manual_seed(3)
+    draws = metrics.gradient_draws(truth, objective(), x, 20_000)
+    for name, value in exact(truth, x).items():
+        assert z_scores(draws[name], value).abs().max() < 4, name
+
+
+@pytest.mark.parametrize("objective", ANY_Q.values(), ids=ANY_Q)
+def test_unbiased_for_a_discrete_latent_by_enumeration(mixture, objective):
+    x = data(mixture)
+    torch.manual_seed(4)
+    draws = metrics.gradient_draws(mixture, objective(), x, 20_000)
+    for name, value in exact(mixture, x).items():
+        assert z_scores(draws[name], value).abs().max() < 4, name
+
+
+def test_a_baseline_that_sees_its_own_sample_is_biased(truth):
+    """Dividing by K, or leaving nothing out, shrinks the gradient to (K − 1)/K of itself."""
+    x, K = data(truth), 2
+
+    class KeepsItself(nn.Module):
+        def __call__(self, model, x):
+            draw = model.draw(x, (K, 1), pathwise=False)
+            loss = -gradients.score_function(draw, draw.log_w.detach().mean(0)).mean()
+            return vl.objectives.Step(model, loss, loss, loss)
+
+    torch.manual_seed(5)
+    draws = metrics.gradient_draws(truth, KeepsItself(), x, 20_000)
+    value = exact(truth, x)
+    assert z_scores(draws["c"], value["c"]).abs().max() > 8
+    assert z_scores(draws["c"], value["c"] * (K - 1) / K).abs().max() < 4
+
+
+def test_leave_one_out_is_the_mean_of_the_others():
+    log_w = torch.randn(5, 3, 4, dtype=torch.float64)
+    by_hand = torch.stack([torch.cat([log_w[:k], log_w[k + 1 :]]).mean(0) for k in range(5)])
+    torch.testing.assert_close(gradients.leave_one_out(log_w), by_hand)
+
+
+def test_leave_one_out_has_less_variance_than_no_baseline(truth, mixture):
+    for model, phi in ((truth, ("A", "c", "log_s")), (mixture, ("A", "a"))):
+        x = data(model)
+        torch.manual_seed(6)
+        plain, rloo = (
+            total_variance(metrics.gradient_draws(model, ScoreFunction(5, b), x, 4000), phi)
+            for b in (None, "leave-one-out")
+        )
+        assert rloo < 0.7 * plain
+
+
+def at_its_posterior():
+    truth = vl.exact.LinearGaussian(D, 1).double()
+    truth.perfect_e_step()
+    return truth
+
+
+def test_stl_has_no_variance_where_q_is_the_posterior():
+    truth = at_its_posterior()
+    x = data(truth)
+    stl = metrics.gradient_draws(truth, STL(), x, 100)
+    for name in ("A", "c", "log_s"):
+        assert stl[name].abs().max() < 1e-12
+    plain = metrics.gradient_draws(truth, VAE(), x, 100)
+    assert total_variance(plain, ("A", "c", "log_s")) > 0.1
+
+
+def test_path_derivative_has_the_value_of_log_w(truth):
+    draw = truth.draw(data(truth), (5, 3))
+    torch.testing.assert_close(gradients.path_derivative(draw), draw.log_w)
+
+
+def test_the_score_has_mean_zero(truth):
+    x = data(truth)
+    torch.manual_seed(7)
+    draws = []
+    for _ in range(2000):
+        draw = truth.draw(x, (5, 1), pathwise=False)
+        draws.append(
+            torch.cat(
+                [g.flatten() for g in torch.autograd.grad(draw.log_q.mean(), truth.inference_parameters())]
+            )
+        )
+    assert z_scores(torch.stack(draws), 0.0).abs().max() < 4
+
+
+@pytest.mark.parametrize("objective", (ANY_Q | PATHWISE).values(), ids=ANY_Q | PATHWISE)
+def test_gradient_draws_are_what_backward_gives(truth, objective):
+    """One draw of the vectorised pass and one backward pass, from the same noise."""
+    objective, x = objective().eval() if isinstance(objective(), nn.Module) else objective(), data(truth)
+    torch.manual_seed(8)
+    draw = metrics.gradient_draws(truth, objective, x, 1)
+    torch.manual_seed(8)
+    objective(truth, x).backward()
+    for name, p in truth.named_parameters():
+        torch.testing.assert_close(-p.grad, draw[name][0])
+
+
+def test_a_step_never_leaks(truth):
+    """Changing one player's loss leaves the other two players' gradients alone."""
+    objective, x = learned(), data(truth)
+    players = {
+        "φ": truth.inference_parameters(),
+        "θ": truth.generative_parameters(),
+        "critic": list(objective.parameters()),
+    }
+    found = {}
+    for scaled in (None, "e_step", "m_step", "critic_loss"):
+        truth.zero_grad(), objective.zero_grad()
+        torch.manual_seed(9)
+        step = objective(truth, x)
+        if scaled:
+            step = type(step)(**{**vars(step), scaled: 3 * getattr(step, scaled)})
+        step.backward()
+        found[scaled] = {p: torch.cat([q.grad.flatten() for q in members]) for p, members in players.items()}
+    for player, own in (("φ", "e_step"), ("θ", "m_step"), ("critic", "critic_loss")):
+        assert found[None][player].abs().max() > 0
+        for scaled in ("e_step", "m_step", "critic_loss"):
+            factor = 3 if scaled == own else 1
+            torch.testing.assert_close(found[scaled][player], factor * found[None][player])
+
+
+def test_moving_average_is_unbiased_from_the_first_step_and_still_in_evaluation():
+    baseline = gradients.MovingAverage(decay=0.9)
+    assert baseline(None) == 0
+    for value in (-5.0, -5.0, -5.0):
+        baseline.loss(None, torch.tensor([value, value]))
+        torch.testing.assert_close(baseline(None), torch.tensor(-5.0))
+    with torch.no_grad():
+        baseline.loss(None, torch.tensor([100.0]))
+    baseline.eval().loss(None, torch.tensor([100.0]))
+    torch.testing.assert_close(baseline(None), torch.tensor(-5.0))
+
+
+def test_fit_trains_a_learned_baseline_and_resumes_it(tmp_path):
+    x = data(scrambled(vl.exact.LinearGaussian(D, 2))).repeat(20, 1)
+
+    def train(epochs, checkpoint=None):
+        model, objective = scrambled(vl.exact.LinearGaussian(D, 2), seed=5), learned()
+        vl.fit(model, objective, x, epochs, batch_size=20, lr=0.02, checkpoint=checkpoint, progress=False)
+        return torch.cat([p.detach().flatten() for p in [*model.parameters(), *objective.parameters()]])
+
+    before = torch.cat([p.detach().flatten() for p in learned().parameters()])
+    whole = train(6)
+    assert (whole[-len(before) :] - before).abs().max() > 0.01
+    train(2, tmp_path / "run.pt")
+    assert torch.equal(train(6, tmp_path / "run.pt"), whole)
+
+
+def test_fit_by_score_function_raises_a_discrete_elbo(mixture):
+    torch.manual_seed(10)
+    x = mixture.sample(200)[0]
+    model = vl.exact.GaussianMixture(D, 5, seed=3).double()
+    before = model.elbo(x).mean().item()
+    vl.fit(model, ScoreFunction(4, "leave-one-out"), x, epochs=60, lr=0.03, progress=False)
+    assert model.elbo(x).mean().item() > before + 1
+
+
+def test_snr_and_moments_agree_with_the_draws(truth):
+    x = data(truth)
+    torch.manual_seed(11)
+    draws = metrics.gradient_draws(truth, VAE(K=3), x, 400)
+    torch.manual_seed(11)
+    moments = metrics.gradient_moments(truth, VAE(K=3), x, draws=400, chunk=400)
+    for name, (mean, variance) in moments.items():
+        torch.testing.assert_close(mean, draws[name].mean(0))
+        torch.testing.assert_close(variance, draws[name].var(0))
+    torch.manual_seed(11)
+    snr = metrics.gradient_snr(truth, VAE(K=3), x, draws=400, chunk=400)
+    assert snr["inference"].shape == (2 * D + 2 + 2,)
+    assert snr["generative"].shape == (2 * D + D + 1,)
+    torch.testing.assert_close(
+        snr["generative"][: 2 * D], (draws["W"].mean(0).abs() / draws["W"].std(0)).flatten()
+    )
+
+
+def test_chunks_change_nothing_but_the_noise(truth):
+    """A gradient with no noise has the same moments in any chunks, down to rounding."""
+    truth = at_its_posterior()
+    x = data(truth)
+    for chunk in (7, 50, 1000):
+        mean, variance = metrics.gradient_moments(truth, STL(), x, draws=50, chunk=chunk)["A"]
+        assert mean.abs().max() < 1e-12 and variance.max() < 1e-24
+    spread = [
+        torch.stack(
+            [metrics.gradient_moments(truth, VAE(), x, 1000, chunk)["c"][i] for chunk in (10, 333, 1000)]
+        )
+        for i in (0, 1)
+    ]
+    assert spread[0].abs().max() < 5 * (spread[1].max() / 1000) ** 0.5
+    torch.testing.assert_close(spread[1][0], spread[1][2], rtol=0.25, atol=0)
+
+
+def test_an_objective_that_needs_reparameterization_refuses_a_discrete_q(mixture):
+    x = data(mixture)
+    for objective in (VAE(), VAE(kl="analytic"), STL()):
+        with pytest.raises(ValueError, match=r"no reparameterized samples.*ScoreFunction or WakeSleep"):
+            objective(mixture, x)
+
+
+def test_without_the_score_term_a_discrete_q_would_get_a_gradient_of_mean_zero(mixture):
+    """Why the refusal above: E_q[∇ log w] = −E_q[∇ log q] = 0, whatever q is."""
+    x = data(mixture)
+
+    class NoScoreTerm(nn.Module):
+        def __call__(self, model, x):
+            loss = -model.draw(x, (5, 1)).log_w.mean()
+            return vl.objectives.Step(model, loss, loss, loss)
+
+    torch.manual_seed(12)
+    draws = metrics.gradient_draws(mixture, NoScoreTerm(), x, 20_000)
+    assert z_scores(draws["A"], 0.0).abs().max() < 4
+    assert exact(mixture, x)["A"].abs().max() > 0.1
+
+
+def test_bad_input_is_an_error(truth):
+    x = data(truth)
+    with pytest.raises(ValueError, match="pathwise=False"):
+        gradients.score_function(truth.draw(x))
+    with pytest.raises(ValueError, match="reparameterized samples"):
+        gradients.path_derivative(truth.draw(x, pathwise=False))
+    with pytest.raises(ValueError, match="K >= 2"):
+        gradients.leave_one_out(torch.zeros(1, 3, 4))
+    with pytest.raises(ValueError, match="K >= 2"):
+        ScoreFunction(1, "leave-one-out")
+    with pytest.raises(ValueError, match="baseline must be None"):
+        ScoreFunction(1, "rloo")
+    with pytest.raises(ValueError, match="K must be"):
+        ScoreFunction(0)
+    with pytest.raises(ValueError, match="K must be"):
+        STL(0)
+    with pytest.raises(ValueError, match="decay must lie"):
+        gradients.MovingAverage(1.0)
+    with pytest.raises(ValueError, match="draws must be"):
+        metrics.gradient_draws(truth, VAE(), x, 0)
+
+
+def test_wake_sleep_has_gradient_draws_too(mixture):
+    draws = metrics.gradient_draws(mixture, WakeSleep(), data(mixture), 50)
+    assert draws["A"].shape == (50, 5, D) and draws["A"].std(0).min() > 0

@@ -1,0 +1,97 @@
+"""Ways to differentiate E_q[...] when φ sits in q: surrogates whose autograd gradient *is* the estimator.
+
+    E-step gradient = ∇_φ E_{q_φ(z|x)}[log w]
+
+Each function returns a tensor to average and backpropagate. Its value may mean nothing; its
+gradient with respect to φ is the named estimator of the line above.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch import distributions as D
+
+from .models import Draw, perceptron
+
+
+def score_function(draw: Draw, baseline: Tensor | float = 0.0) -> Tensor:
+    """(log w − baseline) ∇ log q, averaged over K: a draw of (K, M, B) -> surrogate (M, B).
+
+    The samples must carry no gradient (`model.draw(..., pathwise=False)`). The term E_q[∇ log w]
+    = −E_q[∇ log q] is zero and left out. baseline broadcasts to (K, M, B), in nats, and leaves the
+    estimator unbiased as long as it does not depend on its own sample. Williams 1992.
+    Raises ValueError where z carries a gradient: both routes at once count φ's effect twice.
+    """
+    if draw.z.requires_grad:
+        raise ValueError("score_function needs samples without gradient: draw(x, shape, pathwise=False)")
+    return ((draw.log_w.detach() - baseline) * draw.log_q).mean(0)
+
+
+def leave_one_out(log_w: Tensor) -> Tensor:
+    """For each sample the mean of the K − 1 others, (K, M, B) -> (K, M, B): a baseline without φ's fit.
+
+    Raises ValueError for K < 2. Kool et al. 2019; Salimans & Knowles 2014.
+    """
+    K = log_w.shape[0]
+    if K < 2:
+        raise ValueError(f"leave_one_out needs K >= 2 samples, so that there are others; got K = {K}")
+    return (log_w.sum(0) - log_w).detach() / (K - 1)
+
+
+def path_derivative(draw: Draw) -> Tensor:
+    """log w with φ held fixed inside log q: (K, M, B), "sticking the landing". Roeder et al. 2017.
+
+    Its value is log w; its gradient reaches φ through z alone. What is dropped has mean zero for the
+    ELBO, and the rest vanishes, sample by sample, where q is the posterior.
+    Raises ValueError where z carries no gradient.
+    """
+    if not draw.z.requires_grad:
+        raise ValueError("path_derivative needs reparameterized samples; this q gives none")
+    return draw.log_likelihood + draw.log_prior - frozen(draw.q).log_prob(draw.z)
+
+
+def frozen(q: D.Distribution) -> D.Distribution:
+    """The same distribution with its parameters detached, so that no gradient reaches φ through them."""
+    if isinstance(q, D.Independent):
+        return D.Independent(frozen(q.base_dist), q.reinterpreted_batch_ndims, validate_args=False)
+    # A distribution given by logits also lists probs, computed lazily: keep those it really holds.
+    own = {name: value.detach() for name in q.arg_constraints if (value := vars(q).get(name)) is not None}
+    return type(q)(**own, validate_args=False)
+
+
+class MovingAverage(nn.Module):
+    """A baseline that is one number: an exponential moving average of past log-weights, in nats."""
+
+    def __init__(self, decay: float = 0.9):
+        super().__init__()
+        if not 0 <= decay < 1:
+            raise ValueError(f"decay must lie in [0, 1); got {decay}")
+        self.decay = decay
+        self.register_buffer("value", torch.zeros(()))
+        self.register_buffer("steps", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        # Divided by the weight gathered so far, else the first steps would be biased towards 0.
+        return self.value / (1 - self.decay**self.steps).clamp(min=1e-12)
+
+    def loss(self, x: Tensor, log_w: Tensor) -> Tensor:
+        """Folds log_w into the average, for the *next* step. Returns 0: there is nothing to descend."""
+        if self.training and torch.is_grad_enabled():
+            self.value.mul_(self.decay).add_((1 - self.decay) * log_w.mean())
+            self.steps.add_(1)
+        return log_w.new_zeros(())
+
+
+class LearnedBaseline(nn.Module):
+    """A baseline b(x) that a small network learns by least squares. Mnih & Gregor 2014."""
+
+    def __init__(self, data_dim: int, hidden: tuple[int, ...] = (100,)):
+        super().__init__()
+        features, width = perceptron(data_dim, hidden, nn.Tanh)
+        self.net = nn.Sequential(features, nn.Linear(width, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)[:, 0]
+
+    def loss(self, x: Tensor, log_w: Tensor) -> Tensor:
+        """Mean squared error of b(x) against log w, in nats²: the baseline's own scalar loss."""
+        return (log_w - self(x)).square().mean()
