@@ -23,7 +23,8 @@ def score_function(draw: Draw, baseline: Tensor | float = 0.0) -> Tensor:
     """
     if draw.z.requires_grad:
         raise ValueError("score_function needs samples without gradient: draw(x, shape, pathwise=False)")
-    return ((draw.log_w.detach() - baseline) * draw.log_q).mean(0)
+    # Detached as a whole: log w is the reward here, and no gradient may pass through reward or baseline.
+    return ((draw.log_w - baseline).detach() * draw.log_q).mean(0)
 
 
 def leave_one_out(log_w: Tensor) -> Tensor:
@@ -34,7 +35,7 @@ def leave_one_out(log_w: Tensor) -> Tensor:
     K = log_w.shape[0]
     if K < 2:
         raise ValueError(f"leave_one_out needs K >= 2 samples, so that there are others; got K = {K}")
-    return (log_w.sum(0) - log_w).detach() / (K - 1)
+    return (log_w.sum(0) - log_w) / (K - 1)
 
 
 def path_derivative(draw: Draw) -> Tensor:

@@ -124,7 +124,7 @@ class ScoreFunction(nn.Module):
         elif self.baseline == "leave-one-out":
             baseline = leave_one_out(draw.log_w)
         else:
-            critic, baseline = self.baseline, self.baseline(x).detach()
+            critic, baseline = self.baseline, self.baseline(x)
             critic_loss = critic.loss(x, bound.detach())
         surrogate = score_function(draw, baseline)[0]
         return Step(model, -surrogate.mean(), -bound.mean(), bound.detach(), critic, critic_loss)

@@ -1,0 +1,188 @@
+"""The built book, page by page, as a reader meets it: in a browser, on a phone, in the dark."""
+
+import re
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from conftest import ROOT
+
+bs4 = pytest.importorskip("bs4")
+
+SOURCES = sorted(p for p in (ROOT / "book").iterdir() if p.suffix in (".md", ".ipynb"))
+PAGES = [source.stem for source in SOURCES]
+CHAPTERS = [source.stem for source in SOURCES if source.suffix == ".ipynb"]
+MADE_BY_SPHINX = ["genindex", "index", "prf-prf", "search"]
+
+every_page = pytest.mark.parametrize("name", PAGES)
+every_chapter = pytest.mark.parametrize("name", CHAPTERS)
+both_ways = pytest.mark.parametrize("by", ["http", "file"])
+
+
+def parse(html, name):
+    return bs4.BeautifulSoup((html / f"{name}.html").read_text(encoding="utf8"), "html.parser")
+
+
+# Without a browser -----------------------------------------------------------------------
+
+
+def test_book_builds_without_a_warning(build):
+    status, log, _ = build
+    assert status == 0, log
+
+
+def test_every_source_is_a_page_and_every_page_is_tested(html):
+    assert {page.stem for page in html.glob("*.html")} == {*PAGES, *MADE_BY_SPHINX}
+
+
+@pytest.mark.parametrize("name", PAGES + MADE_BY_SPHINX)
+def test_no_script_style_font_or_picture_from_outside(html, name):
+    outside = re.compile(r"^\s*(https?:)?//")
+    for tag in parse(html, name).find_all(["script", "link", "img", "iframe", "source", "use"]):
+        address = tag.get("src") or tag.get("href") or ""
+        assert not outside.match(address), f"{tag.name} from {address}"
+
+
+def test_no_style_sheet_reaches_outside(html):
+    for sheet in html.rglob("*.css"):
+        text = sheet.read_text(encoding="utf8")
+        found = re.search(r"""(url\(|@import)\s*["']?(https?:)?//[^)]*""", text)
+        assert not found, f"{sheet.name}: {found[0]}"
+
+
+@every_page
+def test_every_link_inside_the_book_leads_somewhere(html, name):
+    for link in parse(html, name).select("a[href]"):
+        address = urlsplit(link["href"])
+        if address.scheme or address.netloc:
+            continue
+        target = html / unquote(address.path or f"{name}.html")
+        assert target.exists(), link["href"]
+        if address.fragment and target.suffix == ".html":
+            there = parse(html, target.stem)
+            assert there.find(id=unquote(address.fragment)), f"{link['href']}: no such place"
+
+
+@every_page
+def test_every_figure_has_alt_text_and_every_output_figure_a_caption(html, name):
+    page = parse(html, name)
+    for image in page.find_all("img"):
+        assert image.get("alt", "").strip(), f"img without alt text: {image.get('src')}"
+    for svg in page.select(".bd-article svg"):
+        named = [svg, *svg.find_parents(role="img")]
+        assert any(t.get("role") == "img" and t.get("aria-label", "").strip() for t in named)
+    for picture in page.select(".cell_output :is(img, svg, canvas, .vl-figure)"):
+        figure = picture.find_parent("figure")
+        caption = figure and figure.find("figcaption")
+        assert caption and caption.get_text(strip=True), f"no caption: {str(picture)[:200]}"
+
+
+# In a browser ----------------------------------------------------------------------------
+
+
+@both_ways
+@pytest.mark.parametrize("name", PAGES + MADE_BY_SPHINX)
+def test_page_is_whole(visit, name, by):
+    with visit(name, by) as (page, problems):
+        assert page.locator("mjx-merror, [data-mjx-error]").count() == 0
+        unknown = page.locator("mjx-container [fill=red]")  # so MathJax shows an unknown macro
+        assert unknown.count() == 0, unknown.first.evaluate("e => e.closest('.math').outerHTML")
+        assert page.locator(".math:not(:has(mjx-container))").count() == 0, "maths not typeset"
+        assert "???" not in page.locator("body").inner_text()
+    assert not problems
+
+
+WIDER_THAN_THE_SCREEN = """() => {
+  const clips = e => /auto|scroll|hidden/.test(getComputedStyle(e).overflowX);
+  const inside = e => e && (clips(e) || inside(e.parentElement));
+  return [...document.querySelectorAll(".bd-main *")]
+    .filter(e => e.getBoundingClientRect().right > 391 && !inside(e.parentElement))
+    .map(e => e.outerHTML.slice(0, 120));
+}"""
+
+
+@every_page
+def test_nothing_is_wider_than_a_phone(visit, name):
+    phone = {"width": 390, "height": 844}
+    with visit(name, viewport=phone, is_mobile=True, has_touch=True) as (page, _):
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, page.evaluate(
+            WIDER_THAN_THE_SCREEN
+        )
+
+
+# Paints each text's background, layer upon layer, on one pixel, then the text's own colour.
+FAINT_TEXT = """() => {
+  const pen = new OffscreenCanvas(1, 1).getContext("2d", {willReadFrequently: true});
+  const luminance = () => [...pen.getImageData(0, 0, 1, 1).data].slice(0, 3)
+    .map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const paint = color => { pen.fillStyle = color; pen.fillRect(0, 0, 1, 1); };
+  const NO_TEXT = "script, style, mjx-container, .headerlink";
+  const faint = [];
+  for (const e of document.querySelectorAll(".bd-article *")) {
+    const text = [...e.childNodes].filter(n => n.nodeType == 3).map(n => n.data).join("").trim();
+    if (!text || !e.checkVisibility() || e.closest(NO_TEXT)) continue;
+    const layers = [];
+    for (let a = e; a; a = a.parentElement) layers.unshift(getComputedStyle(a).backgroundColor);
+    paint("white");
+    layers.forEach(paint);
+    const below = luminance(), svg = e.closest("svg");
+    paint(getComputedStyle(e)[svg ? "fill" : "color"]);
+    const above = luminance();
+    const contrast = (Math.max(above, below) + 0.05) / (Math.min(above, below) + 0.05);
+    if (contrast < (svg ? 3 : 4.5)) faint.push(`${contrast.toFixed(2)}: ${text.slice(0, 60)}`);
+  }
+  return faint;
+}"""
+
+
+@every_page
+def test_light_and_dark_can_be_switched_and_read(visit, name):
+    with visit(name, color_scheme="light") as (page, problems):
+        theme = page.locator("html")
+        seen = set()
+        for _ in range(3):  # the button goes round: the system's choice, light, dark
+            page.locator("button.theme-switch-button:visible").first.click()
+            seen.add(theme.get_attribute("data-theme"))
+            page.wait_for_timeout(300)  # colours fade
+            assert page.evaluate(FAINT_TEXT) == [], theme.get_attribute("data-theme")
+        assert seen == {"light", "dark"}
+    assert not problems
+
+
+@every_chapter
+def test_every_slider_moves_its_picture(visit, name):
+    picture_alone = "label, input, output { opacity: 0 }"
+    with visit(name) as (page, problems):
+        figures = page.locator(".vl-figure:has(input[type=range])")
+        assert figures.count(), "a chapter has at least one figure to move"
+        for figure in figures.all():
+            for slider in figure.locator("input[type=range]").all():
+                before = figure.screenshot(style=picture_alone)
+                at_end = slider.input_value() == slider.get_attribute("max")
+                slider.press("Home" if at_end else "End")
+                assert figure.screenshot(style=picture_alone) != before
+    assert not problems
+
+
+@both_ways
+def test_search_finds_a_word(visit, by):
+    with visit("intro", by) as (page, problems):
+        page.keyboard.press("Control+k")
+        page.keyboard.type("responsibilities")
+        page.keyboard.press("Enter")
+        result = page.locator("#search-results a", has_text="Glossary").first
+        result.wait_for()
+        assert "glossary.html" in result.get_attribute("href")
+        page.wait_for_load_state("networkidle")
+    assert not problems
+
+
+@every_chapter
+def test_chapter_can_be_downloaded_as_the_notebook_it_is(visit, name):
+    with visit(name) as (page, problems):
+        page.get_by_label("Download this page").click()
+        with page.expect_download() as download:
+            page.locator("a.btn-download-source-button").click()
+        saved = download.value.path().read_bytes()
+    assert saved == (ROOT / "book" / f"{name}.ipynb").read_bytes()
+    assert not problems
