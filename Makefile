@@ -1,0 +1,75 @@
+# Every command of the project. `make help` lists them.
+PYTHON  ?= python3
+VENV    := .venv
+PY      := $(VENV)/bin/python
+READY   := $(VENV)/.ready
+MATHJAX := book/static/vendor/tex-svg-full.js
+CHAPTER ?= $(wildcard book/*.ipynb)
+
+# Whatever Jupyter, IPython, Matplotlib or pip want to remember stays inside the clone.
+STATE := $(CURDIR)/$(VENV)/state
+export JUPYTER_CONFIG_DIR  := $(STATE)/jupyter-config
+export JUPYTER_DATA_DIR    := $(STATE)/jupyter-data
+export JUPYTER_RUNTIME_DIR := $(STATE)/jupyter-runtime
+export IPYTHONDIR          := $(STATE)/ipython
+export MPLCONFIGDIR        := $(STATE)/matplotlib
+export PYTHONNOUSERSITE    := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help book html setup test lab execute format check clean
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+book: html ## build the book, serve it on this machine and print the address
+	@$(PY) book/serve.py _build/html
+
+html: $(MATHJAX) ## build the book into _build/html
+	@# A page that warned once is not read again, so a failed build is thrown away whole.
+	@$(VENV)/bin/jupyter-book build book -W --keep-going -n || { rm -rf _build; exit 1; }
+
+test: $(MATHJAX) ## run every test: library, notebooks, pages in a browser
+	@OMP_NUM_THREADS=1 $(PY) -m pytest --nbval-lax --nbval-current-env -n auto --maxprocesses 8 --dist loadscope
+
+setup: $(MATHJAX) ## make .venv and install everything into it
+	@echo "Ready: $(VENV)"
+
+lab: $(READY) ## open the chapters in JupyterLab
+	@$(PY) -m jupyter trust $(wildcard book/*.ipynb)
+	@$(PY) -m jupyter lab --ServerApp.preferred_dir=book \
+	  --LanguageServerManager.autodetect=False $(LAB_FLAGS)
+
+execute: $(READY) ## run the chapters again and store their outputs (one: CHAPTER=book/01_....ipynb)
+	@OMP_NUM_THREADS=1 $(PY) -m jupyter nbconvert --to notebook --execute --inplace \
+	  --NotebookExporter.preprocessors=nbconvert.preprocessors.CoalesceStreamsPreprocessor \
+	  --ExecutePreprocessor.record_timing=False \
+	  --ClearMetadataPreprocessor.enabled=True --ClearMetadataPreprocessor.clear_cell_metadata=False \
+	  --ClearMetadataPreprocessor.preserve_nb_metadata_mask="{'kernelspec', ('language_info', 'name')}" \
+	  $(CHAPTER)
+
+format: $(READY) ## put code and notebooks into one style
+	@$(PY) -m ruff check --fix .
+	@$(PY) -m ruff format .
+
+check: $(READY) ## report what `make format` would change, and lint
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+
+clean: ## remove what was built (.venv stays: delete it to start anew)
+	rm -rf _build build book/static/vendor *.egg-info .pytest_cache .ruff_cache
+	find . -name $(VENV) -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) -print0 | xargs -0 rm -rf
+
+$(READY): requirements.txt constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed. Name one: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || \
+	  { echo "Python's venv module is missing. On Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install -r requirements.txt
+	$(PY) -m pip install --no-deps --no-build-isolation -e .
+	@mkdir -p $(STATE) && touch $@
+
+$(MATHJAX): $(READY)
+	@mkdir -p $(@D)
+	@cp $(VENV)/lib/python3*/site-packages/sphinx-mathjax-offline/static/mathjax/$(@F) $@
