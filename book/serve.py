@@ -12,13 +12,20 @@ class Quiet(SimpleHTTPRequestHandler):
         pass
 
     def end_headers(self):
-        self.send_header("Cache-Control", "no-store")  # a rebuilt page shows at once
+        self.send_header(
+            "Cache-Control", "no-store"
+        )  # a rebuilt page shows at once
         super().end_headers()
 
 
 def serve(folder):
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder))
-    print(f"\n  The book is at  http://127.0.0.1:{server.server_port}/", flush=True)
+    server = ThreadingHTTPServer(
+        ("127.0.0.1", 0), partial(Quiet, directory=folder)
+    )
+    print(
+        f"\n  The book is at  http://127.0.0.1:{server.server_port}/",
+        flush=True,
+    )
     print("  Ctrl-C ends it.\n", flush=True)
     try:
         server.serve_forever()
@@ -32,7 +39,9 @@ def own_terminal_group(run):
     `make` reports an interrupted recipe as a failure. With the server alone in
     the foreground, Ctrl-C is the ordinary way to end it.
     """
-    signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # lets a background process take the terminal
+    signal.signal(
+        signal.SIGTTOU, signal.SIG_IGN
+    )  # lets a background process take the terminal
     child = os.fork()
     if child == 0:
         os.setpgid(0, 0)

@@ -11,3 +11,19 @@ if (location.protocol === "file:") {
     }
   });
 }
+
+// A browser may break a line between a formula and the comma after it. Keep the two together.
+addEventListener("DOMContentLoaded", () => {
+  for (const formula of document.querySelectorAll("span.math")) {
+    const after = formula.nextSibling, before = formula.previousSibling;
+    const closing = after?.nodeType === Node.TEXT_NODE && after.data.match(/^[^\s\w(]+/)?.[0];
+    const opening = before?.nodeType === Node.TEXT_NODE && before.data.match(/[(“‘]+$/)?.[0];
+    if (!closing && !opening) continue;
+    const together = document.createElement("span");
+    together.style.whiteSpace = "nowrap";
+    formula.replaceWith(together);
+    if (opening) before.data = before.data.slice(0, -opening.length);
+    if (closing) after.data = after.data.slice(closing.length);
+    together.append(opening || "", formula, closing || "");
+  }
+});
