@@ -49,6 +49,28 @@ def test_x_is_encoded_once_and_no_graph_is_kept(truth, x, monkeypatch):
     assert calls == [7]
 
 
+def test_many_images_are_encoded_a_hundred_at_a_time(truth, monkeypatch):
+    torch.manual_seed(3)
+    x, _ = truth.sample(250)
+    truth.perfect_e_step()
+    calls = []
+    posterior = truth.posterior
+    monkeypatch.setattr(truth, "posterior", lambda x: calls.append(len(x)) or posterior(x))
+    estimate = log_likelihood(truth, x, K=5000)
+    assert calls == [100, 100, 50]
+    torch.testing.assert_close(estimate, truth.log_prob(x), atol=0.05, rtol=0)
+
+
+def test_one_image_gets_the_answer_it_gets_among_many():
+    """With q the posterior every weight is p(x), so there is no noise to hide behind."""
+    truth = vl.exact.LinearGaussian(data_dim=4, latent_dim=1).double()
+    truth.perfect_e_step()
+    x, _ = truth.sample(7)
+    torch.testing.assert_close(log_likelihood(truth, x[3:4], K=3), log_likelihood(truth, x, K=3)[3:4])
+    torch.testing.assert_close(truth.log_prob(x[3:4]), truth.log_prob(x)[3:4])
+    torch.testing.assert_close(truth.elbo(x[3:4]), truth.elbo(x)[3:4])
+
+
 def test_bad_input_is_an_error(truth, x):
     with pytest.raises(ValueError, match="K must be"):
         log_likelihood(truth, x, K=0)
@@ -62,6 +84,8 @@ def test_a_unit_that_ignores_x_is_not_active(truth, x):
     with torch.no_grad():
         truth.A[1] = 0.0
     assert active_units(truth, x).tolist() == [True, False]
-    assert active_units(truth, x, threshold=1e6).sum() == 0
+    means = truth.posterior(x).mean
+    for threshold, active in ((0.99, True), (1.01, False)):  # the threshold is one on the variance
+        assert active_units(truth, x, threshold * means[:, 0].var().item())[0] == active
     with pytest.raises(ValueError, match="2 rows or more; got 1"):
         active_units(truth, x[:1])

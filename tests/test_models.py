@@ -132,7 +132,7 @@ def test_sample_shape_has_two_dimensions(model):
 def test_nan_is_an_error(model):
     x = data()
     x[1, 1] = math.nan
-    with pytest.raises(ValueError, match="no NaN"):
+    with pytest.raises(ValueError, match="without NaN"):
         model.draw(x)
 
 
@@ -140,7 +140,8 @@ def test_nan_is_an_error(model):
 def test_bernoulli_data_lie_in_0_1(value):
     x = data()
     x[0, 0] = value
-    with pytest.raises(ValueError, match="support"):
+    expected = rf"from {x.min():.4g} to {x.max():.4g}"
+    with pytest.raises(ValueError, match=expected):
         VAE.mlp(D, L, (7,)).draw(x)
     VAE.mlp(D, L, (7,), "gaussian").draw(x)
 
@@ -152,8 +153,46 @@ def test_unknown_sigma_is_an_error(sigma):
 
 
 def test_unknown_likelihood_is_an_error():
-    with pytest.raises(ValueError, match="'bernoulli' or 'gaussian'; got 'binary'"):
-        VAE.mlp(D, L, (7,), "binary")
+    with pytest.raises(
+        ValueError, match=r"'bernoulli', 'gaussian'; got 'bernouli'\. Did you mean 'bernoulli'"
+    ):
+        VAE.mlp(D, L, (7,), "bernouli")
+
+
+@pytest.mark.parametrize("widths", [(0, 2, (7,)), (6, 0, (7,)), (6, 2, (0,)), (6, 2, (True,))])
+def test_a_layer_without_width_is_an_error(widths):
+    with pytest.raises(ValueError, match="width of a layer must be a whole number >= 1"):
+        VAE.mlp(*widths)
+
+
+def test_infinite_pixels_are_an_error():
+    x = data()
+    x[0, 0] = math.inf
+    with pytest.raises(ValueError, match="must be finite.* to inf"):
+        VAE.mlp(D, L, (7,), "gaussian").draw(x)
+
+
+def test_other_types_than_the_models_are_an_error(model):
+    for x in (data(dtype=torch.float64), data().bool(), data().numpy()):
+        with pytest.raises(TypeError, match=r"the model's dtype, torch\.float32; got"):
+            model.draw(x)
+
+
+def test_data_on_another_device_are_an_error(model):
+    with pytest.raises(ValueError, match="x is on meta, the model on cpu"):
+        model.draw(data().to("meta"))
+
+
+def test_the_networks_mirror_each_other_and_start_as_glorot_and_bengio_say():
+    torch.manual_seed(0)
+    model = VAE.mlp(300, L, (200, 100))
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
+    shapes = [(layer.in_features, layer.out_features) for layer in layers]
+    assert shapes == [(300, 200), (200, 100), (100, L), (100, L), (L, 100), (100, 200), (200, 300)]
+    for layer in layers:
+        limit = (6 / (layer.in_features + layer.out_features)) ** 0.5
+        assert 0.9 * limit < layer.weight.abs().max() <= limit
+        assert (layer.bias == 0).all()
 
 
 def test_any_module_that_returns_a_distribution_will_do_for_an_encoder():

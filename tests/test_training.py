@@ -1,13 +1,15 @@
 """fit: it learns, it resumes bit for bit, it survives a kill, and it says what went wrong."""
 
+import copy
+import dataclasses
 import math
 import os
-import signal
 import subprocess
 import sys
 import time
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 
@@ -43,7 +45,7 @@ def test_it_finds_the_maximum_of_the_likelihood():
     best = vl.exact.LinearGaussian.maximum_likelihood(x, 2).log_prob(x).mean()
     model = vl.exact.LinearGaussian(5, 2, seed=2).double()
     start = model.log_prob(x).mean()
-    fit(model, VAE(K=4), x, epochs=100, batch_size=50, lr=lambda e: 0.05 * 0.95**e, progress=False)
+    quick(model, VAE(K=4), x, epochs=100, batch_size=50, lr=lambda e: 0.05 * 0.95**e)
     reached = model.log_prob(x).mean()
     assert best - start > 0.5
     assert 0 <= best - reached < 0.001
@@ -65,6 +67,77 @@ def test_the_learning_rate_is_used():
     assert torch.equal(weights(model), before)
 
 
+def exact_elbo(model, x):
+    return vl.objectives.Step.joint(model, model.elbo(x))
+
+
+def test_the_history_holds_means_over_images_whatever_the_batches():
+    """64 and 20 images in batches of 10 and 7, nothing learned, no noise: the means must come out."""
+    truth = vl.exact.LinearGaussian(6, 2)
+    for batch_size in (7, 10):
+        run = quick(truth, exact_elbo, Data, epochs=1, lr=0.0, batch_size=batch_size)
+        for name, x in (("train", Data.train), ("valid", Data.valid)):
+            assert run.history[name][0] == pytest.approx(truth.elbo(x).mean().item(), rel=1e-5)
+
+
+def test_batches_come_in_random_order_and_leave_nothing_out():
+    seen = []
+
+    def spy(model, x):
+        seen.append(x)
+        return VAE()(model, x)
+
+    quick(new_model(), spy, Data.train, epochs=2)
+    first, second = torch.cat(seen[:7]), torch.cat(seen[7:])
+    assert not torch.equal(first, Data.train) and not torch.equal(first, second)
+    for epoch in (first, second):
+        assert torch.equal(epoch[epoch[:, 0].argsort()], Data.train[Data.train[:, 0].argsort()])
+
+
+def test_validation_noise_is_the_same_every_epoch():
+    run = quick(new_model(), VAE(), Data, epochs=3, lr=0.0)
+    assert len(set(run.history["valid"])) == 1 and len(set(run.history["train"])) == 3
+
+
+def test_the_model_goes_back_to_its_device_and_the_modes_are_set():
+    modes = []
+
+    def spy(model, x):
+        modes.append((model.training, torch.is_grad_enabled()))
+        return VAE()(model, x)
+
+    model = new_model().eval()
+    quick(model, spy, Data, epochs=1, batch_size=64)
+    assert modes == [(True, True), (False, False)]
+    assert {p.device.type for p in model.parameters()} == {"cpu"}
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        VAE(K=2),
+        VAE(kl="analytic"),
+        vl.objectives.STL(),
+        vl.objectives.ScoreFunction(),
+        vl.objectives.ScoreFunction(1, "moving-average"),
+        vl.objectives.ScoreFunction(2, "leave-one-out"),
+        WakeSleep(),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_every_objective_trains_validates_and_resumes(tmp_path, objective, dtype):
+    class Typed:
+        train, valid = Data.train.to(dtype), Data.valid.to(dtype)
+
+    def train(epochs, **options):
+        model = new_model().to(dtype)
+        return weights(quick(model, copy.deepcopy(objective), Typed, epochs=epochs, **options).model)
+
+    train(1, checkpoint=tmp_path / "run.pt")
+    assert torch.equal(train(3, checkpoint=tmp_path / "run.pt"), train(3))
+
+
 def test_a_tensor_is_training_data_alone():
     assert "valid" not in quick(new_model(), VAE(), Data.train, epochs=1).history
 
@@ -79,10 +152,11 @@ def test_the_same_seed_gives_the_same_run_and_the_callers_random_state_stays():
     assert torch.equal(weights(a), weights(b)) and not torch.equal(weights(a), weights(c))
 
 
-def test_validation_does_not_change_training():
+@pytest.mark.parametrize("binarize", [False, True])
+def test_validation_does_not_change_training(binarize):
     a, b = new_model(), new_model()
-    quick(a, VAE(), Data, epochs=2)
-    quick(b, VAE(), Data.train, epochs=2)
+    quick(a, VAE(), Data, epochs=2, binarize=binarize)
+    quick(b, VAE(), Data.train, epochs=2, binarize=binarize)
     assert torch.equal(weights(a), weights(b))
 
 
@@ -141,7 +215,26 @@ def test_an_interrupted_run_keeps_its_history_and_resumes(tmp_path):
     assert torch.equal(weights(resumed.model), weights(through))
 
 
-def test_a_kill_at_any_moment_leaves_a_usable_checkpoint(tmp_path):
+def test_a_failure_while_writing_leaves_the_old_checkpoint(tmp_path, monkeypatch):
+    path, write = tmp_path / "run.pt", torch.save
+    quick(new_model(), VAE(), Data.train, epochs=2, checkpoint=path)
+    before = path.read_bytes()
+
+    def torn(state, file):
+        file.write(before[:100])
+        raise OSError("no space left")
+
+    monkeypatch.setattr(torch, "save", torn)
+    with pytest.raises(OSError, match="no space left"):
+        quick(new_model(), VAE(), Data.train, epochs=4, checkpoint=path)
+    assert path.read_bytes() == before
+    monkeypatch.setattr(torch, "save", write)
+    resumed = quick(new_model(), VAE(), Data.train, epochs=4, checkpoint=path)
+    assert torch.equal(weights(resumed.model), weights(quick(new_model(), VAE(), Data.train, epochs=4).model))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX")
+def test_a_killed_process_leaves_a_usable_checkpoint(tmp_path):
     path = tmp_path / "run.pt"
     script = (
         "import torch, vaelearn as vl; torch.manual_seed(3)\n"
@@ -149,36 +242,55 @@ def test_a_kill_at_any_moment_leaves_a_usable_checkpoint(tmp_path):
         "generator=torch.Generator().manual_seed(0)), epochs=100_000, batch_size=10, progress=False, "
         f"device='cpu', checkpoint={str(path)!r})"
     )
-    for kill in range(3):
-        process = subprocess.Popen([sys.executable, "-c", script])
-        deadline = time.monotonic() + 120
-        before = path.stat().st_mtime_ns if path.exists() else 0
-        while not (path.exists() and path.stat().st_mtime_ns > before) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        time.sleep(0.03 * kill)
-        process.send_signal(signal.SIGKILL if os.name == "posix" else signal.SIGTERM)
-        process.wait()
-        done = len(torch.load(path, weights_only=True)["history"]["epoch"])
+    process = subprocess.Popen([sys.executable, "-c", script])
+    while not path.exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    done = len(torch.load(path, weights_only=True)["history"]["epoch"])
     resumed = quick(new_model(), VAE(), Data.train, epochs=done + 2, checkpoint=path)
-    through = new_model()
-    quick(through, VAE(), Data.train, epochs=done + 2)
-    assert torch.equal(weights(resumed.model), weights(through))
+    through = quick(new_model(), VAE(), Data.train, epochs=done + 2)
+    assert torch.equal(weights(resumed.model), weights(through.model))
+
+
+def test_a_schedule_may_return_numpy_numbers(tmp_path):
+    schedule = lambda epoch: np.float64(0.01) / (epoch + 1)  # noqa: E731
+    quick(new_model(), VAE(), Data, epochs=2, lr=schedule, checkpoint=tmp_path / "run.pt")
+    run = quick(new_model(), VAE(), Data, epochs=3, lr=schedule, checkpoint=tmp_path / "run.pt")
+    assert [type(rate) for rate in run.history["lr"]] == [float] * 3
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     path = tmp_path / "run.pt"
     quick(new_model(), VAE(), Data, epochs=2, checkpoint=path)
-    for change in (
+    changes = (
         {"objective": VAE(K=7)},
         {"seed": 1},
         {"lr": 0.5},
         {"binarize": True},
         {"data": Data.valid},
+        {"data": Data.train},
+        {"data": Data.train.flip(0)},
         {"optimizer": torch.optim.SGD},
-    ):
-        arguments = {"objective": VAE(), "data": Data, "epochs": 3, "checkpoint": path} | change
+        {"model": vl.models.VAE.mlp(6, 2, (9,))},
+        {"model": vl.models.VAE.mlp(6, 2, (8,), activation=torch.nn.ReLU)},
+        {"model": vl.models.VAE.mlp(6, 2, (8,), "gaussian")},
+    )
+    for change in changes:
+        usual = {"model": new_model(), "objective": VAE(), "data": Data, "epochs": 3, "checkpoint": path}
         with pytest.raises(ValueError, match="belongs to another run"):
-            quick(new_model(), **arguments)
+            quick(**(usual | change))
+
+
+def test_a_checkpoint_of_the_same_shapes_and_another_sigma_is_refused(tmp_path):
+    path = tmp_path / "run.pt"
+    for sigma in (0.5, 0.1):
+        model = vl.models.VAE.mlp(6, 2, (8,), "gaussian", sigma=sigma)
+        if sigma == 0.5:
+            quick(model, VAE(), Data, epochs=1, checkpoint=path)
+        else:
+            with pytest.raises(ValueError, match=r"sigma=0\.5.*there.*sigma=0\.1"):
+                quick(model, VAE(), Data, epochs=2, checkpoint=path)
 
 
 def test_a_file_that_is_no_checkpoint_is_refused_and_kept(tmp_path):
@@ -217,6 +329,21 @@ def test_a_loss_that_is_not_finite_stops_at_once_and_says_where():
     assert weights(model).isfinite().all()
 
 
+def test_a_critic_or_a_validation_bound_that_is_not_finite_stops_at_once():
+    def broken_critic(model, x):
+        step = VAE()(model, x)
+        return dataclasses.replace(step, critic=torch.nn.Linear(1, 1), critic_loss=step.e_step * math.nan)
+
+    def broken_valid(model, x):
+        step = VAE()(model, x)
+        return step if model.training else dataclasses.replace(step, bound=step.bound * math.nan)
+
+    with pytest.raises(FloatingPointError, match="epoch 1, batch 1"):
+        quick(new_model(), broken_critic, Data, epochs=1)
+    with pytest.raises(FloatingPointError, match="epoch 1, on the validation data"):
+        quick(new_model(), broken_valid, Data, epochs=1)
+
+
 def test_bad_input_is_an_error():
     with pytest.raises(ValueError, match="epochs must be"):
         quick(new_model(), VAE(), Data, epochs=0)
@@ -230,6 +357,8 @@ def test_bad_input_is_an_error():
         quick(new_model(), VAE(), torch.full((5, 6), math.nan), epochs=1)
     with pytest.raises(ValueError, match="Dataset or a tensor"):
         quick(new_model(), VAE(), [1, 2], epochs=1)
+    with pytest.raises(ValueError, match=r"such as VAE\(\); got the class"):
+        quick(new_model(), VAE, Data, epochs=1)
     with pytest.raises(ValueError, match="device 'abacus' cannot be used"):
         fit(new_model(), VAE(), Data, device="abacus", progress=False)
     with pytest.raises(ValueError, match=r"x must lie in \[0, 1\]"):
@@ -242,6 +371,7 @@ def test_auto_takes_what_is_there(monkeypatch):
     assert choose_device() == "cpu"
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     assert choose_device() == "mps"
+    assert choose_device(dtype=torch.float64) == "cpu"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert choose_device() == "cuda"
 
@@ -250,6 +380,7 @@ def test_auto_takes_what_is_there(monkeypatch):
 def test_it_trains_on_cuda():
     run = fit(new_model(), VAE(), Data, epochs=2, progress=False)
     assert run.device == "cuda" and run.history["train"][1] > -100
+    assert vl.metrics.log_likelihood(run.model, Data.valid, K=10).isfinite().all()
 
 
 def test_float64_models_train_too():

@@ -16,7 +16,16 @@ from torch import distributions as D
 from .models import LatentVariableModel, check_count, diagonal_normal, standard_normal
 
 
-class LinearGaussian(LatentVariableModel):
+class ExactModel(LatentVariableModel):
+    """A model whose `log_prob(x)` and `elbo(x)`, both (B,) in nats, are exact and differentiable."""
+
+    def gradient(self, x: Tensor) -> dict[str, Tensor]:
+        """Exact gradient of the mean ELBO over x (B, D), by parameter name: θ's and φ's."""
+        names, parameters = zip(*self.named_parameters(), strict=True)
+        return dict(zip(names, torch.autograd.grad(self.elbo(x).mean(), parameters), strict=True))
+
+
+class LinearGaussian(ExactModel):
     """Probabilistic PCA with a linear Gaussian encoder. Tipping & Bishop 1999.
 
     z ~ N(0, I),  x | z ~ N(Wz + b, σ²I),  q(z | x) = N(Ax + c, diag s²).
@@ -89,11 +98,6 @@ class LinearGaussian(LatentVariableModel):
         reconstruction = -0.5 * (constant + (error + spread) / variance)
         return reconstruction - D.kl_divergence(q, self.prior())
 
-    def gradient(self, x: Tensor) -> dict[str, Tensor]:
-        """Exact gradient of the mean ELBO over x (B, D), by parameter name: θ's and φ's."""
-        names, parameters = zip(*self.named_parameters(), strict=True)
-        return dict(zip(names, torch.autograd.grad(self.elbo(x).mean(), parameters), strict=True))
-
     @torch.no_grad()
     def perfect_e_step(self) -> None:
         """Set φ to the q in the family nearest to the true posterior, in KL(q ‖ p(z|x)).
@@ -145,7 +149,7 @@ class OneHotCategorical(D.OneHotCategorical):
             return (winner == torch.arange(shape[-1], device=winner.device)).to(self.logits)
 
 
-class GaussianMixture(LatentVariableModel):
+class GaussianMixture(ExactModel):
     """A mixture of C Gaussians with diagonal covariances: the model whose latent is discrete.
 
     z ~ one-hot Categorical(softmax(logits)),  x | z = c ~ N(mean_c, diag scale_c²),

@@ -2,8 +2,8 @@
 
     E-step gradient = ∇_φ E_{q_φ(z|x)}[log w]
 
-Each function returns a tensor to average and backpropagate. Its value may mean nothing; its
-gradient with respect to φ is the named estimator of the line above.
+Each estimator is a tensor to average and backpropagate. Its value may mean nothing; its gradient
+with respect to φ is the named estimator of the line above.
 """
 
 import torch
@@ -13,24 +13,24 @@ from torch import distributions as D
 from .models import Draw, perceptron
 
 
-def score_function(draw: Draw, baseline: Tensor | float = 0.0) -> Tensor:
-    """(log w − baseline) ∇ log q, averaged over K: a draw of (K, M, B) -> surrogate (M, B).
+def score_function(draw: Draw, reward: Tensor) -> Tensor:
+    """reward · ∇ log q, sample by sample: (K, M, B). REINFORCE; Williams 1992.
 
-    The samples must carry no gradient (`model.draw(..., pathwise=False)`). The term E_q[∇ log w]
-    = −E_q[∇ log q] is zero and left out. baseline broadcasts to (K, M, B), in nats, and leaves the
-    estimator unbiased as long as it does not depend on its own sample. Williams 1992.
-    Raises ValueError where z carries a gradient: both routes at once count φ's effect twice.
+    reward, broadcast to (K, M, B), in nats, is what the samples earned, less any baseline. For the
+    ELBO it is log w − b: the term E_q[∇ log w] = −E_q[∇ log q] is zero and left out, and b changes
+    nothing on average as long as it does not depend on its own sample.
+    Raises ValueError where z carries a gradient: two routes at once would count φ's effect twice.
     """
-    if draw.z.requires_grad:
+    if draw.pathwise:
         raise ValueError("score_function needs samples without gradient: draw(x, shape, pathwise=False)")
-    # Detached as a whole: log w is the reward here, and no gradient may pass through reward or baseline.
-    return ((draw.log_w - baseline).detach() * draw.log_q).mean(0)
+    # No gradient may pass through the reward, though both log w and a baseline depend on φ.
+    return reward.detach() * draw.log_q
 
 
 def leave_one_out(log_w: Tensor) -> Tensor:
-    """For each sample the mean of the K − 1 others, (K, M, B) -> (K, M, B): a baseline without φ's fit.
+    """For each sample the mean of the K − 1 others: (K, M, B) -> (K, M, B), a baseline that costs nothing.
 
-    Raises ValueError for K < 2. Kool et al. 2019; Salimans & Knowles 2014.
+    Raises ValueError for K < 2. Salimans & Knowles 2014; Kool et al. 2019.
     """
     K = log_w.shape[0]
     if K < 2:
@@ -43,20 +43,26 @@ def path_derivative(draw: Draw) -> Tensor:
 
     Its value is log w; its gradient reaches φ through z alone. What is dropped has mean zero for the
     ELBO, and the rest vanishes, sample by sample, where q is the posterior.
-    Raises ValueError where z carries no gradient.
+    Raises ValueError where z carries no gradient, or for a q that `frozen` does not know.
     """
-    if not draw.z.requires_grad:
-        raise ValueError("path_derivative needs reparameterized samples; this q gives none")
+    if not draw.pathwise:
+        raise ValueError("path_derivative needs reparameterized samples, and this draw has none")
     return draw.log_likelihood + draw.log_prior - frozen(draw.q).log_prob(draw.z)
 
 
 def frozen(q: D.Distribution) -> D.Distribution:
-    """The same distribution with its parameters detached, so that no gradient reaches φ through them."""
+    """The same distribution with its parameters detached, so that no gradient reaches φ through them.
+
+    Knows normal distributions, diagonal and full. Raises ValueError for others.
+    """
     if isinstance(q, D.Independent):
         return D.Independent(frozen(q.base_dist), q.reinterpreted_batch_ndims, validate_args=False)
-    # A distribution given by logits also lists probs, computed lazily: keep those it really holds.
-    own = {name: value.detach() for name in q.arg_constraints if (value := vars(q).get(name)) is not None}
-    return type(q)(**own, validate_args=False)
+    if isinstance(q, D.Normal):
+        return type(q)(q.loc.detach(), q.scale.detach(), validate_args=False)
+    if isinstance(q, D.MultivariateNormal):
+        scale_tril = q.scale_tril.detach()
+        return D.MultivariateNormal(q.loc.detach(), scale_tril=scale_tril, validate_args=False)
+    raise ValueError(f"frozen knows normal distributions; teach it how to detach a {type(q).__name__}")
 
 
 class MovingAverage(nn.Module):
@@ -69,6 +75,9 @@ class MovingAverage(nn.Module):
         self.decay = decay
         self.register_buffer("value", torch.zeros(()))
         self.register_buffer("steps", torch.zeros(()))
+
+    def extra_repr(self) -> str:
+        return f"decay={self.decay}"
 
     def forward(self, x: Tensor) -> Tensor:
         # Divided by the weight gathered so far, else the first steps would be biased towards 0.

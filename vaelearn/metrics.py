@@ -43,8 +43,8 @@ def gradient_draws(
     is held still. Raises ValueError for draws < 1.
     """
     check_count("draws", draws)
-    names = {id(p): name for name, p in model.named_parameters()}
-    phi = [names[id(p)] for p in model.inference_parameters()]
+    names = _names(model)
+    phi = [names[p] for p in model.inference_parameters()]
     losses = _Losses(model, objective)
     parameters = {f"model.{name}": p.detach() for name, p in model.named_parameters()}
     one, zero = x.new_ones(()), x.new_zeros(())
@@ -55,12 +55,17 @@ def gradient_draws(
         pick = {n: (of_e_step if n in phi else of_m_step)[f"model.{n}"] for n in names.values()}
         return {name: -value for name, value in pick.items()}
 
-    training = losses.training
+    modes = {module: module.training for module in losses.modules()}
     losses.eval()
     try:
         return torch.func.vmap(gradient, randomness="different")(torch.empty(draws, device=x.device))
     finally:
-        losses.train(training)
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def _names(model: nn.Module) -> dict[nn.Parameter, str]:
+    return {p: name for name, p in model.named_parameters()}
 
 
 class _Losses(nn.Module):
@@ -83,7 +88,7 @@ def gradient_moments(
     As `gradient_draws`, but in memory for `chunk` draws however many there are. The mean's
     standard error is sqrt(variance / draws). Raises ValueError for draws < 2 or chunk < 1.
     """
-    check_count("draws", draws - 1)
+    check_count("draws", draws, minimum=2)
     check_count("chunk", chunk)
     count, mean, square = 0, {}, {}
     for start in range(0, draws, chunk):
@@ -107,10 +112,10 @@ def gradient_snr(
     Rainforth et al. 2018, section 3. Raises as `gradient_moments`.
     """
     moments = gradient_moments(model, objective, x, draws, chunk)
-    names = {id(p): name for name, p in model.named_parameters()}
+    names = _names(model)
     sets = {"inference": model.inference_parameters(), "generative": model.generative_parameters()}
     snr = {name: (mean.abs() / variance.sqrt()).flatten() for name, (mean, variance) in moments.items()}
-    return {which: torch.cat([snr[names[id(p)]] for p in members]) for which, members in sets.items()}
+    return {which: torch.cat([snr[names[p]] for p in members]) for which, members in sets.items()}
 
 
 @torch.no_grad()

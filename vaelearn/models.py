@@ -4,6 +4,7 @@ A model is three conditional distributions and their parameters: a prior p(z), a
 p_θ(x | z), and an approximate posterior q_φ(z | x). Everything else is `draw`.
 """
 
+import difflib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,8 @@ class Draw:
     """Samples from q_φ(z | x) and the three log-densities at them.
 
     z (K, M, B, L); log_likelihood log p(x | z), log_prior log p(z) and log_q log q(z | x), each
-    (K, M, B), in nats; q is the distribution the samples came from (batch shape (B,)).
+    (K, M, B), in nats; q is the distribution the samples came from (batch shape (B,)); pathwise says
+    whether z is a differentiable function of φ.
     """
 
     q: D.Distribution
@@ -29,6 +31,7 @@ class Draw:
     log_likelihood: Tensor
     log_prior: Tensor
     log_q: Tensor
+    pathwise: bool
 
     @property
     def log_w(self) -> Tensor:
@@ -86,9 +89,10 @@ class LatentVariableModel(nn.Module):
         for name, count in zip("KM", sample_shape, strict=True):
             check_count(name, count)
         q = self.posterior(x) if q is None else q
-        reparameterized = pathwise and q.has_rsample
-        z = (q.rsample if reparameterized else q.sample)(torch.Size(sample_shape))
-        return Draw(q, z, self.likelihood(z).log_prob(x), self.prior().log_prob(z), q.log_prob(z))
+        pathwise = pathwise and q.has_rsample
+        z = (q.rsample if pathwise else q.sample)(torch.Size(sample_shape))
+        log_likelihood, log_prior = self.likelihood(z).log_prob(x), self.prior().log_prob(z)
+        return Draw(q, z, log_likelihood, log_prior, q.log_prob(z), pathwise)
 
     @torch.no_grad()
     def sample(self, n: int) -> tuple[Tensor, Tensor]:
@@ -97,13 +101,19 @@ class LatentVariableModel(nn.Module):
         return self.likelihood(z).sample(), z
 
     def check_data(self, x: Tensor) -> None:
-        """Raise ValueError, saying what was expected and what came, unless x is usable data."""
+        """Raise TypeError or ValueError, saying what was expected and what came, unless x is usable data."""
+        own = next(self.parameters())
+        if not isinstance(x, Tensor) or x.dtype != own.dtype:
+            got = x.dtype if isinstance(x, Tensor) else type(x).__name__
+            raise TypeError(f"x must be a tensor of the model's dtype, {own.dtype}; got {got}")
+        if x.device != own.device:
+            raise ValueError(f"x is on {x.device}, the model on {own.device}: move one with .to(...)")
         if x.ndim != 2 or x.shape[1] != self.data_dim or len(x) == 0:
             raise ValueError(f"x must have shape (B, {self.data_dim}) with B >= 1; got {tuple(x.shape)}")
-        if not self.support.check(x).all():
+        if not (x.isfinite() & self.support.check(x)).all():
             low, high = x.aminmax()
             raise ValueError(
-                f"x must be in the likelihood's support, {self.support}, with no NaN; "
+                f"x must be finite, without NaN, and in the likelihood's support, {self.support}; "
                 f"got values from {low:.4g} to {high:.4g}"
             )
 
@@ -135,16 +145,15 @@ class VAE(LatentVariableModel):
 
         likelihood: "bernoulli" (x in [0, 1]) or "gaussian", whose standard deviation is `sigma`:
         a number (fixed), "shared" (one learned number) or "predicted" (Σ_θ(z), one per pixel).
-        Raises ValueError for an unknown likelihood or sigma.
+        Raises ValueError for an unknown likelihood or sigma, or a width < 1.
         """
         hidden = tuple(hidden)
+        check_choice("likelihood", likelihood, ("bernoulli", "gaussian"))
         encoder = DiagonalGaussian(data_dim, hidden, latent_dim, "predicted", activation)
         if likelihood == "bernoulli":
             decoder = Bernoulli(latent_dim, hidden[::-1], data_dim, activation)
-        elif likelihood == "gaussian":
-            decoder = DiagonalGaussian(latent_dim, hidden[::-1], data_dim, sigma, activation)
         else:
-            raise ValueError(f"likelihood must be 'bernoulli' or 'gaussian'; got {likelihood!r}")
+            decoder = DiagonalGaussian(latent_dim, hidden[::-1], data_dim, sigma, activation)
         return cls(encoder, decoder, data_dim, latent_dim)
 
     def prior(self):
@@ -192,6 +201,10 @@ class DiagonalGaussian(nn.Module):
             self.register_buffer("log_sigma", torch.tensor(math.log(sigma)))
         else:
             raise ValueError(f"sigma must be a positive number, 'shared' or 'predicted'; got {sigma!r}")
+        self.sigma = sigma
+
+    def extra_repr(self) -> str:
+        return f"sigma={self.sigma!r}"
 
     def forward(self, condition: Tensor) -> D.Distribution:
         h = self.features(condition)
@@ -228,6 +241,8 @@ def perceptron(in_dim: int, hidden: Sequence[int], activation: type[nn.Module]) 
 
 def linear(in_dim: int, out_dim: int) -> nn.Linear:
     """A linear layer as the papers initialise it: Glorot & Bengio's uniform weights, zero bias."""
+    check_count("the width of a layer", in_dim)
+    check_count("the width of a layer", out_dim)
     layer = nn.Linear(in_dim, out_dim)
     nn.init.xavier_uniform_(layer.weight)
     nn.init.zeros_(layer.bias)
@@ -255,7 +270,15 @@ class Normal(D.Normal):
         return self.loc + self.scale * torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device)
 
 
-def check_count(name: str, value: int) -> None:
-    """Raise ValueError unless value is a whole number >= 1."""
-    if not isinstance(value, Integral) or value < 1:
-        raise ValueError(f"{name} must be a whole number >= 1; got {value!r}")
+def check_count(name: str, value: int, minimum: int = 1) -> None:
+    """Raise ValueError unless value is a whole number >= minimum."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < minimum:
+        raise ValueError(f"{name} must be a whole number >= {minimum}; got {value!r}")
+
+
+def check_choice(name: str, value, choices: Sequence[str]) -> None:
+    """Raise ValueError, with the nearest match, unless value is one of the choices."""
+    if value not in choices:
+        near = difflib.get_close_matches(str(value), choices, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}; got {value!r}.{hint}")

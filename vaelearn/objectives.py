@@ -5,6 +5,7 @@ parameters φ, the M-step the generative parameters θ. An objective maps (model
 that holds one loss for each.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from torch import distributions as D
 
 from . import bounds
 from .gradients import MovingAverage, leave_one_out, path_derivative, score_function
-from .models import Draw, LatentVariableModel, check_count
+from .models import Draw, LatentVariableModel, check_choice, check_count
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,25 @@ class Step:
         """Add e_step's gradient to φ's .grad, m_step's to θ's, the critic's to its own: no leaks."""
         phi, theta = self.model.inference_parameters(), self.model.generative_parameters()
         if self.e_step is self.m_step:
-            self.e_step.backward(inputs=phi + theta)
+            _add_gradient(self.e_step, phi + theta)
         else:
-            self.e_step.backward(inputs=phi, retain_graph=True)
-            self.m_step.backward(inputs=theta)
-        if self.critic_loss is not None and self.critic_loss.requires_grad:
-            self.critic_loss.backward(inputs=list(self.critic.parameters()))
+            _add_gradient(self.e_step, phi, retain_graph=True)
+            _add_gradient(self.m_step, theta)
+        if self.critic is not None:
+            _add_gradient(self.critic_loss, self.critic.parameters())
+
+    @classmethod
+    def joint(cls, model: LatentVariableModel, bound: Tensor) -> "Step":
+        """Both steps ascend one bound, (B,) in nats."""
+        loss = -bound.mean()
+        return cls(model, e_step=loss, m_step=loss, bound=bound.detach())
+
+
+def _add_gradient(loss: Tensor, parameters: Iterable[nn.Parameter], retain_graph: bool = False) -> None:
+    """Add loss's gradient to these parameters' .grad and to no others'; frozen ones stay as they are."""
+    free = [p for p in parameters if p.requires_grad]
+    if free:
+        loss.backward(inputs=free, retain_graph=retain_graph)
 
 
 @dataclass(frozen=True)
@@ -56,8 +70,7 @@ class VAE:
 
     def __post_init__(self):
         check_count("K", self.K)
-        if self.kl not in ("sampled", "analytic"):
-            raise ValueError(f"kl must be 'sampled' or 'analytic'; got {self.kl!r}")
+        check_choice("kl", self.kl, ("sampled", "analytic"))
 
     def __call__(self, model: LatentVariableModel, x: Tensor) -> Step:
         draw = reparameterized(model.draw(x, (self.K, 1)))
@@ -65,8 +78,7 @@ class VAE:
             bound = bounds.elbo(draw.log_w)[0]
         else:
             bound = draw.log_likelihood.mean((0, 1)) - D.kl_divergence(draw.q, model.prior())
-        loss = -bound.mean()
-        return Step(model, e_step=loss, m_step=loss, bound=bound.detach())
+        return Step.joint(model, bound)
 
 
 @dataclass(frozen=True)
@@ -84,9 +96,7 @@ class STL:
 
     def __call__(self, model: LatentVariableModel, x: Tensor) -> Step:
         draw = reparameterized(model.draw(x, (self.K, 1)))
-        bound = bounds.elbo(path_derivative(draw))[0]
-        loss = -bound.mean()
-        return Step(model, e_step=loss, m_step=loss, bound=bound.detach())
+        return Step.joint(model, bounds.elbo(path_derivative(draw))[0])
 
 
 class ScoreFunction(nn.Module):
@@ -94,26 +104,23 @@ class ScoreFunction(nn.Module):
 
     baseline: None; "moving-average"; "leave-one-out" over the K samples (K >= 2); or a module with
     forward(x) -> (B,) and loss(x, log_w) -> scalar, such as `gradients.LearnedBaseline`, which
-    `fit` then trains along. Williams 1992; Mnih & Gregor 2014; Kool et al. 2019.
+    `fit` then trains along; it keeps what it learned from one `fit` to the next.
+    Williams 1992; Mnih & Gregor 2014; Kool et al. 2019.
     Raises ValueError for K < 1, or K < 2 with leave-one-out, or an unknown baseline.
     """
 
     def __init__(self, K: int = 1, baseline: str | nn.Module | None = None):
         super().__init__()
         check_count("K", K)
-        if not (baseline in (None, "moving-average", "leave-one-out") or isinstance(baseline, nn.Module)):
-            raise ValueError(
-                "baseline must be None, 'moving-average', 'leave-one-out' or a module such as "
-                f"gradients.LearnedBaseline; got {baseline!r}"
-            )
+        if not (baseline is None or isinstance(baseline, nn.Module)):
+            check_choice("baseline, where it is no module,", baseline, ("moving-average", "leave-one-out"))
         if baseline == "leave-one-out" and K < 2:
             raise ValueError(f"baseline='leave-one-out' needs K >= 2 samples; got K = {K}")
         self.K = K
         self.baseline = MovingAverage() if baseline == "moving-average" else baseline
 
     def __repr__(self):
-        name = type(self.baseline).__name__ if isinstance(self.baseline, nn.Module) else self.baseline
-        return f"ScoreFunction(K={self.K}, baseline={name})"
+        return f"ScoreFunction(K={self.K}, baseline={self.baseline!r})"
 
     def forward(self, model: LatentVariableModel, x: Tensor) -> Step:
         draw = model.draw(x, (self.K, 1), pathwise=False)
@@ -126,8 +133,8 @@ class ScoreFunction(nn.Module):
         else:
             critic, baseline = self.baseline, self.baseline(x)
             critic_loss = critic.loss(x, bound.detach())
-        surrogate = score_function(draw, baseline)[0]
-        return Step(model, -surrogate.mean(), -bound.mean(), bound.detach(), critic, critic_loss)
+        e_step = -score_function(draw, draw.log_w - baseline).mean()
+        return Step(model, e_step, -bound.mean(), bound.detach(), critic, critic_loss)
 
 
 @dataclass(frozen=True)

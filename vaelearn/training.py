@@ -2,7 +2,9 @@
 
 import os
 import warnings
+import zlib
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -49,77 +51,84 @@ def fit(
 ) -> Run:
     """Train `model` in place and return the `Run`.
 
-    data: a Dataset with .train and .valid, or one tensor (N, D) to train on.
+    data: a Dataset with .train and .valid (which may be None), or one tensor (N, D) to train on.
     lr: a number, or a function epoch -> number (a schedule; epochs count from 0).
     binarize: draw every pixel anew, x ~ Bernoulli(grey), each time a training image is used.
         Validation images are drawn once, from the seed, so that the curve compares like with like.
-    device: "auto" takes CUDA, then an Apple GPU, then the CPU; `Run.device` and the bar say which.
+    device: where to train. "auto" takes CUDA, then an Apple GPU, then the CPU; `Run.device` and the
+        bar say which. Afterwards the model is back on the device where it was.
     checkpoint: a file, written whole after every epoch. Where it exists already, training goes on
         from it, and on a CPU ends at the same numbers, bit for bit, as if never interrupted.
 
-    The caller's random state is left as it was. An interrupt (Ctrl-C) warns and returns the
-    epochs completed. Raises ValueError for bad arguments or data or a checkpoint made with other
-    settings, and FloatingPointError at the first loss that is not finite.
+    The caller's random state is left as it was. An interrupt (Ctrl-C) warns and returns the Run: its
+    history holds the full epochs, the model its weights at that moment. Raises ValueError or
+    TypeError for bad arguments or data or a checkpoint made with other settings, and
+    FloatingPointError at the first loss that is not finite.
     """
     check_count("epochs", epochs)
     check_count("batch_size", batch_size)
-    device = choose_device(device)
+    if isinstance(objective, type):
+        raise ValueError(f"objective must be an instance, such as {objective.__name__}(); got the class")
     train, valid = split(data)
     for x in (train, valid):
         if x is not None:
             model.check_data(x)
-    rate = lr if callable(lr) else lambda epoch: lr
-    run = Run(model.to(device), objective, device, binarize)
-    critic = objective.to(device) if isinstance(objective, nn.Module) else nn.Module()
-    parameters = [*model.parameters(), *critic.parameters()]
-    state = State(run, critic, optimizer(parameters, lr=rate(0)), rate, batch_size, seed, train)
-    train, valid = train.to(device), None if valid is None else valid.to(device)
+    if valid is not None and binarize:
+        valid = draw_binary(valid, torch.Generator(valid.device).manual_seed(seed + 1))
 
-    with torch.random.fork_rng(), bar(epochs, run, progress) as progress_bar:
-        torch.manual_seed(seed)
-        if valid is not None and binarize:
-            valid = draw_binary(valid)
-        if checkpoint is not None and Path(checkpoint).exists():
-            state.load(checkpoint)
-        done = len(run.history.get("epoch", []))
-        progress_bar.update(done)
-        try:
-            for epoch in range(done, epochs):
-                record = {"epoch": epoch + 1, "lr": rate(epoch)}
-                record["train"] = train_epoch(state, train, epoch)
+    home, device = train.device, choose_device(device, train.dtype)
+    run = Run(model.to(device), objective, device, binarize)
+    critic = objective.to(device, train.dtype) if isinstance(objective, nn.Module) else nn.Module()
+    state = State(run, critic, optimizer, lr, batch_size)
+    progress_bar = bar(epochs, run, progress)
+    try:
+        with progress_bar, random_state(seed, device):
+            if checkpoint is not None:
+                state.settings = {
+                    "seed": seed,
+                    "data": f"{checksum(train)} {checksum(valid)}",
+                } | state.settings
+                if Path(checkpoint).exists():
+                    state.load(checkpoint)
+            train, valid = train.to(device), None if valid is None else valid.to(device)
+            progress_bar.update(state.epoch)
+            while state.epoch < epochs:
+                record = {"epoch": state.epoch + 1, "lr": state.rate(state.epoch)}
+                record["train"] = train_epoch(state, train)
                 if valid is not None:
-                    record["valid"] = evaluate(model, objective, valid, batch_size, seed)
-                for name, value in record.items():
-                    run.history.setdefault(name, []).append(value)
+                    record["valid"] = evaluate(state, valid, seed)
+                # One assignment, so that an interrupt finds every list of one length.
+                run.history = {name: [*run.history.get(name, []), value] for name, value in record.items()}
                 if checkpoint is not None:
                     state.save(checkpoint)
                 progress_bar.update()
-                progress_bar.set_postfix({k: f"{record[k]:.2f}" for k in ("train", "valid") if k in record})
+                shown = {name: f"{record[name]:.2f}" for name in ("train", "valid") if name in record}
+                progress_bar.set_postfix(shown)
             run.finished = True
-        except KeyboardInterrupt:
-            how = "call fit again to go on" if checkpoint else "pass checkpoint=... to be able to go on"
-            warnings.warn(
-                f"interrupted in epoch {epoch + 1}; the history holds {epoch} full epochs; {how}",
-                stacklevel=2,
-            )
+    except KeyboardInterrupt:
+        how = "call fit again to go on" if checkpoint else "pass checkpoint=... to be able to go on"
+        warnings.warn(
+            f"interrupted in epoch {state.epoch + 1}; the history holds {state.epoch} full epochs; {how}",
+            stacklevel=2,
+        )
+    finally:
+        model.to(home), critic.to(home)
     return run
 
 
-def train_epoch(state: "State", train: Tensor, epoch: int) -> float:
+def train_epoch(state: "State", train: Tensor) -> float:
     """One pass over the data in random order; the mean bound, in nats, as the parameters moved."""
     run, optimizer = state.run, state.optimizer
+    run.model.train(), state.critic.train()
     for group in optimizer.param_groups:
-        group["lr"] = state.rate(epoch)
+        group["lr"] = state.rate(state.epoch)
     total = 0.0
     for batch, index in enumerate(torch.randperm(len(train)).split(state.batch_size)):
         x = train[index.to(train.device)]
         step = run.objective(run.model, draw_binary(x) if run.binarize else x)
-        for loss in (step.e_step, step.m_step):
-            if not loss.isfinite():
-                raise FloatingPointError(
-                    f"the loss became {loss.item():.4g} in epoch {epoch + 1}, batch {batch + 1}. Usual "
-                    "causes: a learning rate too high; a learned σ shrinking towards 0; NaN parameters."
-                )
+        for loss in (step.e_step, step.m_step, step.critic_loss):
+            if loss is not None and not loss.isfinite():
+                raise not_finite(loss, f"epoch {state.epoch + 1}, batch {batch + 1}")
         optimizer.zero_grad()
         step.backward()
         optimizer.step()
@@ -128,23 +137,38 @@ def train_epoch(state: "State", train: Tensor, epoch: int) -> float:
 
 
 @torch.no_grad()
-def evaluate(model, objective, x: Tensor, batch_size: int, seed: int) -> float:
+def evaluate(state: "State", x: Tensor, seed: int) -> float:
     """The mean bound over x, in nats, with the same noise at every call: curves then move only
     because the model does, and training draws the same samples whether it is called or not."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return sum(objective(model, batch).bound.sum().item() for batch in x.split(batch_size)) / len(x)
+    run = state.run
+    run.model.eval(), state.critic.eval()
+    with random_state(seed, run.device):
+        bounds = [run.objective(run.model, batch).bound for batch in x.split(state.batch_size)]
+    mean = torch.cat(bounds).mean()
+    if not mean.isfinite():
+        raise not_finite(-mean, f"epoch {state.epoch + 1}, on the validation data")
+    return mean.item()
 
 
-def choose_device(device: str = "auto") -> str:
-    """ "auto" -> "cuda", "mps" or "cpu", whichever is there; any other name is tried and returned."""
+def not_finite(loss: Tensor, where: str) -> FloatingPointError:
+    return FloatingPointError(
+        f"the loss became {loss.item():.4g} in {where}. Usual causes: a learning rate too high; a "
+        "learned σ shrinking towards 0; NaN or infinite parameters."
+    )
+
+
+def choose_device(device: str = "auto", dtype: torch.dtype = torch.float32) -> str:
+    """ "auto" -> "cuda", "mps" or "cpu", whichever is there; any other name is tried and returned.
+
+    Apple's GPU has no float64. Raises ValueError for a device that cannot be used here.
+    """
     if device == "auto":
         if torch.cuda.is_available():
             return "cuda"
-        return "mps" if torch.backends.mps.is_available() else "cpu"
+        return "mps" if torch.backends.mps.is_available() and dtype != torch.float64 else "cpu"
     try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.empty(0, device=device, dtype=dtype)
+    except (RuntimeError, AssertionError, TypeError) as error:
         raise ValueError(f"device {device!r} cannot be used here; try 'auto' or 'cpu'. ({error})") from error
     return device
 
@@ -155,7 +179,7 @@ def split(data) -> tuple[Tensor, Tensor | None]:
         return data, None
     if not hasattr(data, "train"):
         raise ValueError(f"data must be a Dataset or a tensor (N, D); got {type(data).__name__}")
-    return data.train, data.valid
+    return data.train, getattr(data, "valid", None)
 
 
 def bar(epochs: int, run: Run, progress: bool):
@@ -169,25 +193,58 @@ def bar(epochs: int, run: Run, progress: bool):
 
 def name_of(objective: Objective) -> str:
     """A name that stays the same from one process to the next, so that checkpoints can hold it."""
-    return getattr(objective, "__qualname__", None) or repr(objective)
+    name = getattr(objective, "__qualname__", None) or repr(objective)
+    return type(objective).__qualname__ if " at 0x" in name else name
+
+
+def checksum(x: Tensor | None) -> str:
+    return "none" if x is None else f"{tuple(x.shape)} {zlib.crc32(x.cpu().contiguous().numpy()):08x}"
+
+
+@contextmanager
+def random_state(seed: int, device: str):
+    """Seeded randomness inside, the caller's own again afterwards."""
+    before = get_random_state(device)
+    torch.manual_seed(seed)
+    try:
+        yield
+    finally:
+        set_random_state(before, device)
+
+
+def get_random_state(device: str) -> dict[str, Tensor]:
+    """The generators that training on this device draws from; data order comes from the CPU's."""
+    kind = device.split(":")[0]
+    own = {} if kind == "cpu" else {kind: getattr(torch, kind).get_rng_state()}
+    return {"cpu": torch.get_rng_state()} | own
+
+
+def set_random_state(states: dict[str, Tensor], device: str) -> None:
+    for kind in states.keys() & {"cpu", device.split(":")[0]}:
+        (torch if kind == "cpu" else getattr(torch, kind)).set_rng_state(states[kind])
 
 
 class State:
     """All that decides how a run goes on, as one file: written whole, read back without running code."""
 
-    def __init__(
-        self, run: Run, critic: nn.Module, optimizer, rate, batch_size: int, seed: int, train: Tensor
-    ):
-        self.run, self.critic, self.optimizer = run, critic, optimizer
-        self.rate, self.batch_size = rate, batch_size
+    def __init__(self, run: Run, critic: nn.Module, optimizer: Callable, lr: Rate, batch_size: int):
+        self.run, self.critic, self.batch_size = run, critic, batch_size
+        # Plain floats: a schedule may return NumPy numbers, which a checkpoint must not hold.
+        self.rate = lambda epoch: float(lr(epoch) if callable(lr) else lr)
+        parameters = [*run.model.parameters(), *critic.parameters()]
+        self.optimizer = optimizer(parameters, lr=self.rate(0))
         self.settings = {
+            "model": f"{run.model!r} {parameters[0].dtype}",
             "objective": name_of(run.objective),
-            "optimizer": f"{type(optimizer).__name__}{optimizer.defaults}",
-            "data": f"shape {tuple(train.shape)}, mean {train.double().mean():.12g}",
+            "optimizer": f"{type(self.optimizer).__name__}{self.optimizer.defaults}",
             "batch_size": batch_size,
             "binarize": run.binarize,
-            "seed": seed,
         }
+
+    @property
+    def epoch(self) -> int:
+        """How many epochs are complete."""
+        return len(self.run.history.get("epoch", []))
 
     def save(self, path: str | os.PathLike) -> None:
         """A kill at any moment leaves the old file or the new one, never a torn one."""
@@ -197,8 +254,7 @@ class State:
             "model": self.run.model.state_dict(),
             "critic": self.critic.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state_all(),
+            "random_state": get_random_state(self.run.device),
         }
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -213,20 +269,23 @@ class State:
         """Raises ValueError where the file is no checkpoint, or belongs to a run with other settings."""
         try:
             state = torch.load(path, weights_only=True, map_location="cpu")
-            there, history, rates = state["settings"], state["history"], state["history"]["lr"]
+            there, rates = state["settings"], state["history"]["lr"]
         except Exception as error:
             raise ValueError(
                 f"{path} is not a checkpoint of fit's; move it away to start anew. ({error})"
             ) from error
         there, here = there | {"lr": rates}, self.settings | {"lr": [*map(self.rate, range(len(rates)))]}
         differing = [f"{k}: {there.get(k)} there, {here[k]} here" for k in here if there.get(k) != here[k]]
+        try:
+            if not differing:
+                self.run.model.load_state_dict(state["model"])
+                self.critic.load_state_dict(state["critic"])
+                self.optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, ValueError) as error:
+            differing = [str(error)]
         if differing:
             raise ValueError(
                 f"{path} belongs to another run ({'; '.join(differing)}); match it, or move the file away"
             )
-        self.run.history = history
-        self.run.model.load_state_dict(state["model"])
-        self.critic.load_state_dict(state["critic"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["rng"])
-        torch.cuda.set_rng_state_all(state["cuda_rng"])
+        self.run.history = state["history"]
+        set_random_state(state["random_state"], self.run.device)
