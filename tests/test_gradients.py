@@ -368,7 +368,7 @@ def test_bad_input_is_an_error(truth):
         gradients.leave_one_out(torch.zeros(1, 3, 4))
     with pytest.raises(ValueError, match="K >= 2"):
         ScoreFunction(1, "leave-one-out")
-    with pytest.raises(ValueError, match="baseline.* one of.*moving-average"):
+    with pytest.raises(ValueError, match=r"baseline.* one of.*moving-average"):
         ScoreFunction(1, "rloo")
     with pytest.raises(ValueError, match="K must be"):
         ScoreFunction(0)

@@ -168,7 +168,7 @@ def test_a_layer_without_width_is_an_error(widths):
 def test_infinite_pixels_are_an_error():
     x = data()
     x[0, 0] = math.inf
-    with pytest.raises(ValueError, match="must be finite.* to inf"):
+    with pytest.raises(ValueError, match=r"must be finite.* to inf"):
         VAE.mlp(D, L, (7,), "gaussian").draw(x)
 
 

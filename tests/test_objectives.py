@@ -153,5 +153,5 @@ def test_k_is_a_whole_number(K):
 
 
 def test_unknown_kl_is_an_error():
-    with pytest.raises(ValueError, match="'sampled', 'analytic'; got 'analytical'.*mean 'analytic'"):
+    with pytest.raises(ValueError, match=r"'sampled', 'analytic'; got 'analytical'.*mean 'analytic'"):
         VAE(kl="analytical")

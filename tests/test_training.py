@@ -353,7 +353,7 @@ def test_bad_input_is_an_error():
         quick(new_model(), VAE(), torch.rand(5, 7), epochs=1)
     with pytest.raises(ValueError, match="B >= 1"):
         quick(new_model(), VAE(), torch.rand(0, 6), epochs=1)
-    with pytest.raises(ValueError, match="no NaN"):
+    with pytest.raises(ValueError, match="without NaN"):
         quick(new_model(), VAE(), torch.full((5, 6), math.nan), epochs=1)
     with pytest.raises(ValueError, match="Dataset or a tensor"):
         quick(new_model(), VAE(), [1, 2], epochs=1)

@@ -107,10 +107,8 @@ def fit(
             run.finished = True
     except KeyboardInterrupt:
         how = "call fit again to go on" if checkpoint else "pass checkpoint=... to be able to go on"
-        warnings.warn(
-            f"interrupted in epoch {state.epoch + 1}; the history holds {state.epoch} full epochs; {how}",
-            stacklevel=2,
-        )
+        where = f"in epoch {state.epoch + 1}; the history holds {state.epoch} full epochs"
+        warnings.warn(f"interrupted {where}; {how}", stacklevel=2)
     finally:
         model.to(home), critic.to(home)
     return run
@@ -234,7 +232,7 @@ class State:
         parameters = [*run.model.parameters(), *critic.parameters()]
         self.optimizer = optimizer(parameters, lr=self.rate(0))
         self.settings = {
-            "model": f"{run.model!r} {parameters[0].dtype}",
+            "model": f"{' '.join(repr(run.model).split())} {parameters[0].dtype}",
             "objective": name_of(run.objective),
             "optimizer": f"{type(self.optimizer).__name__}{self.optimizer.defaults}",
             "batch_size": batch_size,
