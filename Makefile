@@ -15,6 +15,7 @@ export IPYTHONDIR          := $(STATE)/ipython
 export MPLCONFIGDIR        := $(STATE)/matplotlib
 export PYTHONNOUSERSITE    := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_NO_CACHE_DIR    := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help book html setup test lab execute format check clean

@@ -69,7 +69,7 @@ def browser(tmp_path_factory):
     sync_api = pytest.importorskip("playwright.sync_api")
     with sync_api.sync_playwright() as playwright:
         if (path := chromium(playwright)) is None:
-            pytest.skip(HOW_TO_GET_CHROMIUM)
+            (pytest.fail if os.environ.get("REQUIRE_BROWSER") else pytest.skip)(HOW_TO_GET_CHROMIUM)
         home = {"HOME": str(tmp_path_factory.mktemp("home"))}  # what Chromium writes goes there
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS, env={**os.environ, **home})
         yield browser
