@@ -225,8 +225,8 @@ class GaussianMixture(ExactModel):
         if not (variances > torch.finfo(x.dtype).tiny).all():
             worst = variances.nan_to_num(0).amin(1).argmin().item()
             raise ValueError(
-                f"component {worst} holds {counts[worst]:.3g} points and a variance of 0: the likelihood "
-                "has no maximum there. Start from other means or use fewer components."
+                f"component {worst} has collapsed: its responsibilities sum to {counts[worst]:.3g} and its "
+                "variance is 0, so the likelihood has no maximum. Start from other means or use fewer components."
             )
         self.logits.copy_((counts / counts.sum()).log())
         self.means.copy_(means)
