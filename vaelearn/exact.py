@@ -226,7 +226,8 @@ class GaussianMixture(ExactModel):
             worst = variances.nan_to_num(0).amin(1).argmin().item()
             raise ValueError(
                 f"component {worst} has collapsed: its responsibilities sum to {counts[worst]:.3g} and its "
-                "variance is 0, so the likelihood has no maximum. Start from other means or use fewer components."
+                "variance is 0, so the likelihood has no maximum. Start from other means or use fewer "
+                "components."
             )
         self.logits.copy_((counts / counts.sum()).log())
         self.means.copy_(means)
