@@ -1,7 +1,9 @@
 """Importing the package is cheap and honest."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 
 def run(code):
@@ -27,3 +29,11 @@ def test_unknown_names_are_an_attribute_error():
 
     with pytest.raises(AttributeError, match="no attribute 'magic'"):
         _ = vl.magic
+
+
+def test_the_readmes_example_runs():
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf8")
+    example = re.search(r"```python\n(.*?)```", readme, re.DOTALL)[1]
+    names = {}
+    exec(example.replace("epochs=50", "epochs=1").replace("K=5000", "K=10"), names)
+    assert names["draw"].log_w.shape == (8, 4, 250)
