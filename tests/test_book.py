@@ -44,6 +44,10 @@ def test_no_script_style_font_or_picture_from_outside(html, name):
         assert not outside.match(address), f"{tag.name} from {address}"
 
 
+def test_the_icon_that_browsers_ask_the_root_for_is_there(html):
+    assert (html / "favicon.ico").exists()
+
+
 def test_no_style_sheet_reaches_outside(html):
     for sheet in html.rglob("*.css"):
         text = sheet.read_text(encoding="utf8")
