@@ -52,8 +52,7 @@ def ciwae(log_w: Tensor, beta: float) -> Tensor:
 
     Rainforth et al. 2018, section 5. Raises ValueError where β lies outside [0, 1]; else as `elbo`.
     """
-    if not 0 <= beta <= 1:
-        raise ValueError(f"ciwae: beta must lie in [0, 1] (0 is IWAE, 1 the ELBO); got {beta}")
+    check_beta(beta)
     return beta * elbo(log_w) + (1 - beta) * iwae(log_w)
 
 
@@ -64,12 +63,23 @@ def vr(log_w: Tensor, alpha: float) -> Tensor:
     expectation for every α >= 0; with α < 0 it is not one. Raises ValueError for α < 0 or not
     finite; else as `elbo`.
     """
-    if not (math.isfinite(alpha) and alpha >= 0):
-        raise ValueError(f"vr: alpha must be a finite number >= 0 (below 0 it bounds nothing); got {alpha}")
+    check_alpha(alpha)
     if alpha == 1:
         return elbo(log_w)
     _check(log_w, "K")
     return log_mean_exp((1 - alpha) * log_w) / (1 - alpha)
+
+
+def check_beta(beta: float) -> None:
+    """Raise ValueError unless beta can mix the ELBO and L_K."""
+    if not 0 <= beta <= 1:
+        raise ValueError(f"ciwae: beta must lie in [0, 1] (0 is IWAE, 1 the ELBO); got {beta}")
+
+
+def check_alpha(alpha: float) -> None:
+    """Raise ValueError unless the Rényi bound of order alpha is a lower bound."""
+    if not (math.isfinite(alpha) and alpha >= 0):
+        raise ValueError(f"vr: alpha must be a finite number >= 0 (below 0 it bounds nothing); got {alpha}")
 
 
 def _check(log_w: Tensor, *leading: str) -> None:

@@ -6,11 +6,14 @@ Each estimator is a tensor to average and backpropagate. Its value may mean noth
 with respect to φ is the named estimator of the line above.
 """
 
+import math
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch import distributions as D
 
-from .models import Draw, perceptron
+from .models import Chain, Draw, perceptron
 
 
 def score_function(draw: Draw, reward: Tensor) -> Tensor:
@@ -38,6 +41,19 @@ def leave_one_out(log_w: Tensor) -> Tensor:
     return (log_w.sum(0) - log_w) / (K - 1)
 
 
+def leave_one_out_bound(log_w: Tensor) -> Tensor:
+    """For each sample an L_K that has not seen it: (K, M, B) -> (K, M, B), VIMCO's baseline, in nats.
+
+    log w_k is replaced by the mean of the other K − 1, that is w_k by their geometric mean.
+    Raises ValueError for K < 2. Mnih & Rezende 2016, eqs. 8 and 9. K² numbers a data point, and no
+    difference of exponentials, which would lose everything where one weight holds nearly all.
+    """
+    K = len(log_w)
+    itself = torch.eye(K, dtype=torch.bool, device=log_w.device).reshape(K, K, *[1] * (log_w.ndim - 1))
+    others = torch.where(itself, leave_one_out(log_w), log_w)
+    return torch.logsumexp(others, 1) - math.log(K)
+
+
 def path_derivative(draw: Draw) -> Tensor:
     """log w with φ held fixed inside log q: (K, M, B), "sticking the landing". Roeder et al. 2017.
 
@@ -53,8 +69,13 @@ def path_derivative(draw: Draw) -> Tensor:
 def frozen(q: D.Distribution) -> D.Distribution:
     """The same distribution with its parameters detached, so that no gradient reaches φ through them.
 
-    Knows normal distributions, diagonal and full. Raises ValueError for others.
+    Knows normal distributions, diagonal and full, and chains of two. Raises ValueError for others.
     """
+    if isinstance(q, Chain):
+        still = {name: p.detach() for name, p in q.conditional.named_parameters()}
+        # z₁ stays live: the path to φ through it is part of the path derivative.
+        conditional = partial(torch.func.functional_call, q.conditional, still)
+        return Chain(frozen(q.first), conditional, q.dims, q.top_down)
     if isinstance(q, D.Independent):
         return D.Independent(frozen(q.base_dist), q.reinterpreted_batch_ndims, validate_args=False)
     if isinstance(q, D.Normal):

@@ -33,6 +33,22 @@ def _log_likelihood(model, x, K, rows):
     return total - math.log(K)
 
 
+def tightness(model: LatentVariableModel, x: Tensor, K: int = 64, reference: int = 5000) -> dict[str, Tensor]:
+    """How much of log p(x) L_K reaches, for each row of x (N, D): three tensors (N,) in nats.
+
+    "bound" is L_K, "log_likelihood" is L_reference, and "gap" = bound − log_likelihood estimates
+    −KL(Q ‖ P) on the extended space, the better an encoder the nearer to 0. Rainforth et al. 2018,
+    table 1. L_K and L_reference are drawn apart. Raises as `log_likelihood`.
+    """
+    bound, top = log_likelihood(model, x, K), log_likelihood(model, x, reference)
+    return {"bound": bound, "log_likelihood": top, "gap": bound - top}
+
+
+def effective_sample_size(log_w: Tensor) -> Tensor:
+    """1 / Σ_k w̃_k²: (K, M, B) -> (M, B), between 1 (one weight holds all) and K (all weights equal)."""
+    return 1 / log_w.softmax(0).square().sum(0)
+
+
 def gradient_draws(
     model: LatentVariableModel, objective: Callable, x: Tensor, draws: int = 1000
 ) -> dict[str, Tensor]:
@@ -118,15 +134,55 @@ def gradient_snr(
     return {which: torch.cat([snr[names[p]] for p in members]) for which, members in sets.items()}
 
 
+def gradient_dsnr(
+    model: LatentVariableModel, objective: Callable, x: Tensor, draws: int = 1000, chunk: int = 100
+) -> dict[str, Tensor]:
+    """Directional SNR, E[|G_∥| / |G_⊥|]: {"inference": φ's, "generative": θ's}, one number each.
+
+    Each draw G of the gradient of a whole parameter set is split into its part along the true
+    gradient's direction and the rest: does a step go the right way? The direction is the mean of
+    `draws` gradients, the expectation is over as many fresh ones. Needs two parameters or more in a
+    set. Rainforth et al. 2018, section 4.1. Raises as `gradient_moments`.
+    """
+    names = _names(model)
+    sets = {"inference": model.inference_parameters(), "generative": model.generative_parameters()}
+    members = {which: [names[p] for p in parameters] for which, parameters in sets.items()}
+    means = {name: mean for name, (mean, _) in gradient_moments(model, objective, x, draws, chunk).items()}
+    ratios = {which: [] for which in sets}
+    for start in range(0, draws, chunk):
+        g = gradient_draws(model, objective, x, min(chunk, draws - start))
+        for which, own in members.items():
+            direction = torch.cat([means[name].flatten() for name in own])
+            G = torch.cat([g[name].flatten(1) for name in own], 1)
+            along = G @ direction / direction.norm()
+            across = (G - along[:, None] * direction / direction.norm()).norm(dim=1)
+            ratios[which].append(along.abs() / across)
+    return {which: torch.cat(values).mean() for which, values in ratios.items()}
+
+
 @torch.no_grad()
 def active_units(model: LatentVariableModel, x: Tensor, threshold: float = 0.01) -> Tensor:
     """Which latent dimensions carry information about x: a mask (L,); its sum is the count.
 
-    Unit u is active where Var_x(E_q[u | x]) > threshold. Burda et al. 2016, section 5.
+    Unit u is active where Var_x(E_q[u | x]) > threshold. Burda et al. 2016, section 5. By layer:
+    `active_units(model, x).split(model.latent_dims)`.
     Raises ValueError for fewer than two rows of x (N, D), or bad data.
     """
     model.check_data(x)
     if len(x) < 2:
         raise ValueError(f"active_units measures a variance over x: it needs 2 rows or more; got {len(x)}")
-    means = torch.cat([model.posterior(batch).mean for batch in x.split(1000)])
-    return means.var(0) > threshold
+    means = [_posterior_means(model.posterior(batch)) for batch in x.split(1000)]
+    one, other = (torch.cat(half) for half in zip(*means, strict=True))
+    return ((one - one.mean(0)) * (other - other.mean(0))).sum(0) / (len(x) - 1) > threshold
+
+
+def _posterior_means(q, samples: int = 100) -> tuple[Tensor, Tensor]:
+    """E_q[z] twice: exact where q knows it, else two averages of samples whose noise is independent.
+
+    The covariance of the two over x is then Var_x(E_q[z]), without the noise's own variance, which
+    at 100 samples would be as large as the threshold for "active".
+    """
+    try:
+        return q.mean, q.mean
+    except NotImplementedError:
+        return tuple(q.sample((2, samples)).mean(1))

@@ -1,4 +1,4 @@
-"""Latent-variable models: what they are, and the neural VAE.
+"""Latent-variable models: what they are, and the neural VAE with one or two stochastic layers.
 
 A model is three conditional distributions and their parameters: a prior p(z), a likelihood
 p_θ(x | z), and an approximate posterior q_φ(z | x). Everything else is `draw`.
@@ -6,10 +6,11 @@ p_θ(x | z), and an approximate posterior q_φ(z | x). Everything else is `draw`
 
 import difflib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from numbers import Integral
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -148,12 +149,8 @@ class VAE(LatentVariableModel):
         Raises ValueError for an unknown likelihood or sigma, or a width < 1.
         """
         hidden = tuple(hidden)
-        check_choice("likelihood", likelihood, ("bernoulli", "gaussian"))
-        encoder = DiagonalGaussian(data_dim, hidden, latent_dim, "predicted", activation)
-        if likelihood == "bernoulli":
-            decoder = Bernoulli(latent_dim, hidden[::-1], data_dim, activation)
-        else:
-            decoder = DiagonalGaussian(latent_dim, hidden[::-1], data_dim, sigma, activation)
+        encoder = DiagonalGaussian(data_dim, hidden, latent_dim, activation=activation)
+        decoder = pixels(latent_dim, hidden[::-1], data_dim, likelihood, sigma, activation)
         return cls(encoder, decoder, data_dim, latent_dim)
 
     def prior(self):
@@ -170,6 +167,117 @@ class VAE(LatentVariableModel):
 
     def generative_parameters(self):
         return list(self.decoder.parameters())
+
+
+class TwoLayerVAE(LatentVariableModel):
+    """Two stochastic layers: p(z₂) p(z₁ | z₂) p(x | z₁) and q(z₁ | x) q(z₂ | z₁). Burda et al. 2016.
+
+    z is one tensor, (..., L₁ + L₂), with z₁ first, so that every objective and metric of a VAE
+    holds as it stands; `z.split(model.latent_dims, -1)` takes it, or a mask of units, apart. The
+    encoders and `z_decoder` map to normal distributions, `decoder` maps z₁ to p(x | z₁).
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        z_encoder: nn.Module,
+        z_decoder: nn.Module,
+        decoder: nn.Module,
+        data_dim: int,
+        latent_dims: tuple[int, int],
+    ):
+        super().__init__()
+        self.encoder, self.z_encoder = encoder, z_encoder
+        self.z_decoder, self.decoder = z_decoder, decoder
+        self.data_dim, self.latent_dims, self.latent_dim = data_dim, tuple(latent_dims), sum(latent_dims)
+        self.support = decoder.support
+
+    @classmethod
+    def mlp(
+        cls,
+        data_dim: int,
+        latent_dims: tuple[int, int] = (100, 50),
+        hidden: tuple[Iterable[int], Iterable[int]] = ((200, 200), (100, 100)),
+        likelihood: str = "bernoulli",
+        sigma: float | str = "shared",
+        activation: type[nn.Module] = nn.Tanh,
+    ) -> "TwoLayerVAE":
+        """Mirrored perceptrons; hidden gives the widths between x and z₁, then between z₁ and z₂.
+
+        The defaults are Burda et al.'s. Raises ValueError as `VAE.mlp`, or unless latent_dims and
+        hidden have two entries.
+        """
+        if len(latent_dims) != 2 or len(hidden) != 2:
+            raise ValueError(
+                "two stochastic layers need latent_dims=(L1, L2) and hidden=(x to z1, z1 to z2); "
+                f"got {latent_dims} and {hidden}"
+            )
+        (L1, L2), (below, above) = latent_dims, map(tuple, hidden)
+        return cls(
+            encoder=DiagonalGaussian(data_dim, below, L1, activation=activation),
+            z_encoder=DiagonalGaussian(L1, above, L2, activation=activation),
+            z_decoder=DiagonalGaussian(L2, above[::-1], L1, activation=activation),
+            decoder=pixels(L1, below[::-1], data_dim, likelihood, sigma, activation),
+            data_dim=data_dim,
+            latent_dims=latent_dims,
+        )
+
+    def prior(self):
+        top = standard_normal(self.latent_dims[1], like=next(self.parameters()))
+        return Chain(top, self.z_decoder, self.latent_dims, top_down=True)
+
+    def likelihood(self, z):
+        return self.decoder(z[..., : self.latent_dims[0]])
+
+    def posterior(self, x):
+        return Chain(self.encoder(x), self.z_encoder, self.latent_dims)
+
+    def inference_parameters(self):
+        return [*self.encoder.parameters(), *self.z_encoder.parameters()]
+
+    def generative_parameters(self):
+        return [*self.z_decoder.parameters(), *self.decoder.parameters()]
+
+
+class Chain(D.Distribution):
+    """Two latent layers as one distribution over z = (z₁, z₂), event shape (L₁ + L₂,).
+
+    Bottom up: z₁ ~ first, z₂ ~ conditional(z₁), as q(z₁ | x) q(z₂ | z₁) is. Top down: z₂ ~ first,
+    z₁ ~ conditional(z₂), as p(z₂) p(z₁ | z₂) is. It knows no mean: the second layer's has no closed form.
+    """
+
+    arg_constraints: ClassVar[dict] = {}
+
+    def __init__(
+        self,
+        first: D.Distribution,
+        conditional: Callable[[Tensor], D.Distribution],
+        dims: tuple[int, int],
+        top_down: bool = False,
+    ):
+        self.first, self.conditional, self.dims, self.top_down = first, conditional, dims, top_down
+        super().__init__(first.batch_shape, torch.Size([sum(dims)]), validate_args=False)
+
+    @property
+    def has_rsample(self) -> bool:
+        return self.first.has_rsample
+
+    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        one = self.first.rsample(sample_shape)
+        return self._in_order(one, self.conditional(one).rsample())
+
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        with torch.no_grad():
+            one = self.first.sample(sample_shape)
+            return self._in_order(one, self.conditional(one).sample())
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        z1, z2 = z.split(self.dims, -1)
+        one, two = (z2, z1) if self.top_down else (z1, z2)
+        return self.first.log_prob(one) + self.conditional(one).log_prob(two)
+
+    def _in_order(self, one: Tensor, two: Tensor) -> Tensor:
+        return torch.cat((two, one) if self.top_down else (one, two), -1)
 
 
 class DiagonalGaussian(nn.Module):
@@ -230,6 +338,21 @@ class Bernoulli(nn.Module):
     def forward(self, condition: Tensor) -> D.Distribution:
         logits = self.logits(self.features(condition))
         return D.Independent(D.Bernoulli(logits=logits, validate_args=False), 1, validate_args=False)
+
+
+def pixels(
+    in_dim: int,
+    hidden: Sequence[int],
+    data_dim: int,
+    likelihood: str,
+    sigma: float | str,
+    activation: type[nn.Module],
+) -> nn.Module:
+    """The decoder that `likelihood` names: z (..., in_dim) -> p(x | z)."""
+    check_choice("likelihood", likelihood, ("bernoulli", "gaussian"))
+    if likelihood == "bernoulli":
+        return Bernoulli(in_dim, hidden, data_dim, activation)
+    return DiagonalGaussian(in_dim, hidden, data_dim, sigma, activation)
 
 
 def perceptron(in_dim: int, hidden: Sequence[int], activation: type[nn.Module]) -> tuple[nn.Module, int]:

@@ -12,7 +12,13 @@ from torch import Tensor, nn
 from torch import distributions as D
 
 from . import bounds
-from .gradients import MovingAverage, leave_one_out, path_derivative, score_function
+from .gradients import (
+    MovingAverage,
+    leave_one_out,
+    leave_one_out_bound,
+    path_derivative,
+    score_function,
+)
 from .models import Draw, LatentVariableModel, check_choice, check_count
 
 
@@ -62,7 +68,8 @@ class VAE:
     """The ELBO with K samples: both steps ascend it. Kingma & Welling 2014, eqs. 6 and 7.
 
     kl="sampled" averages log w over K samples; kl="analytic" samples only the reconstruction
-    and takes KL(q(z|x) ‖ p(z)) in closed form. Raises ValueError for K < 1 or an unknown kl.
+    and takes KL(q(z|x) ‖ p(z)) in closed form. Raises ValueError for K < 1, an unknown kl, or a
+    model whose KL has no closed form.
     """
 
     K: int = 1
@@ -77,8 +84,17 @@ class VAE:
         if self.kl == "sampled":
             bound = bounds.elbo(draw.log_w)[0]
         else:
-            bound = draw.log_likelihood.mean((0, 1)) - D.kl_divergence(draw.q, model.prior())
+            bound = draw.log_likelihood.mean((0, 1)) - _closed_form_kl(draw.q, model.prior())
         return Step.joint(model, bound)
+
+
+def _closed_form_kl(q: D.Distribution, p: D.Distribution) -> Tensor:
+    try:
+        return D.kl_divergence(q, p)
+    except NotImplementedError:
+        raise ValueError(
+            f"KL({type(q).__name__} ‖ {type(p).__name__}) has no closed form here; use kl='sampled'"
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -154,12 +170,174 @@ class WakeSleep:
         return Step(model, e_step=sleep, m_step=-bound.mean(), bound=bound.detach())
 
 
+@dataclass(frozen=True)
+class IWAE:
+    """The importance weighted bound L_K: both steps ascend it. Burda et al. 2016.
+
+    Raises ValueError for K < 1.
+    """
+
+    K: int = 5
+
+    def __post_init__(self):
+        check_count("K", self.K)
+
+    def __call__(self, model: LatentVariableModel, x: Tensor) -> Step:
+        draw = reparameterized(model.draw(x, (self.K, 1)))
+        return Step.joint(model, bounds.iwae(draw.log_w)[0])
+
+
+@dataclass(frozen=True)
+class VR:
+    """The variational Rényi bound of order α with K samples: both steps ascend it. Li & Turner 2016.
+
+    α = 0 is IWAE, α = 1 the VAE. Raises ValueError for K < 1, or α < 0 or not finite.
+    """
+
+    K: int = 5
+    alpha: float = 0.5
+
+    def __post_init__(self):
+        check_count("K", self.K)
+        bounds.check_alpha(self.alpha)
+
+    def __call__(self, model: LatentVariableModel, x: Tensor) -> Step:
+        draw = reparameterized(model.draw(x, (self.K, 1)))
+        return Step.joint(model, bounds.vr(draw.log_w, self.alpha)[0])
+
+
+@dataclass(frozen=True)
+class MIWAE:
+    """The mean of M independent draws of L_K: both steps ascend it. Rainforth et al. 2018, section 5.
+
+    The *multiply* importance weighted autoencoder. Raises ValueError for K < 1 or M < 1.
+    """
+
+    K: int = 8
+    M: int = 8
+
+    def __post_init__(self):
+        check_count("K", self.K)
+        check_count("M", self.M)
+
+    def __call__(self, model: LatentVariableModel, x: Tensor) -> Step:
+        draw = reparameterized(model.draw(x, (self.K, self.M)))
+        return Step.joint(model, bounds.miwae(draw.log_w))
+
+
+@dataclass(frozen=True)
+class CIWAE:
+    """β ELBO + (1 − β) L_K from the same K samples: both steps ascend it. Rainforth et al. 2018, section 5.
+
+    Raises ValueError for K < 1, or β outside [0, 1].
+    """
+
+    K: int = 64
+    beta: float = 0.5
+
+    def __post_init__(self):
+        check_count("K", self.K)
+        bounds.check_beta(self.beta)
+
+    def __call__(self, model: LatentVariableModel, x: Tensor) -> Step:
+        draw = reparameterized(model.draw(x, (self.K, 1)))
+        return Step.joint(model, bounds.ciwae(draw.log_w, self.beta)[0])
+
+
+@dataclass(frozen=True)
+class PIWAE:
+    """φ ascends the mean of M draws of L_K, θ ascends L_MK, from the same M·K samples: each parameter
+    set follows the bound that gives it the better gradient. Rainforth et al. 2018, section 5.
+
+    The bound reported is L_MK, θ's. Raises ValueError for K < 1 or M < 1.
+    """
+
+    K: int = 8
+    M: int = 8
+
+    def __post_init__(self):
+        check_count("K", self.K)
+        check_count("M", self.M)
+
+    def __call__(self, model: LatentVariableModel, x: Tensor) -> Step:
+        log_w = reparameterized(model.draw(x, (self.K, self.M))).log_w
+        miwae, iwae = bounds.miwae(log_w), bounds.iwae(log_w.flatten(0, 1))
+        return Step(model, e_step=-miwae.mean(), m_step=-iwae.mean(), bound=iwae.detach())
+
+
+@dataclass(frozen=True)
+class DReG:
+    """L_K, with φ's gradient doubly reparameterized: Σ_k w̃_k² (∂log w_k / ∂z_k) ∂z_k/∂φ. Tucker et al. 2019.
+
+    Unbiased, and without the score terms whose noise grows with K. θ ascends L_K as in IWAE.
+    Raises ValueError for K < 1.
+    """
+
+    K: int = 5
+
+    def __post_init__(self):
+        check_count("K", self.K)
+
+    def __call__(self, model: LatentVariableModel, x: Tensor) -> Step:
+        draw = reparameterized(model.draw(x, (self.K, 1)))
+        log_w = path_derivative(draw)
+        weights = log_w.detach().softmax(0)
+        # L_K itself sends w̃ to θ and to z. The second w̃ meets the gradient at z, on its way to φ:
+        # θ lies on no path from there, and one backward pass serves both steps.
+        if draw.z.requires_grad:
+            draw.z.register_hook(lambda gradient: weights[..., None] * gradient)
+        return Step.joint(model, bounds.iwae(log_w)[0])
+
+
+@dataclass(frozen=True)
+class VIMCO:
+    """L_K, φ by the score function with leave-one-out control variates: z may be discrete.
+
+    Each sample earns what it adds to L_K beyond what the other K − 1 promise. Unbiased.
+    Mnih & Rezende 2016. Raises ValueError for K < 2.
+    """
+
+    K: int = 5
+
+    def __post_init__(self):
+        check_count("K", self.K, minimum=2)
+
+    def __call__(self, model: LatentVariableModel, x: Tensor) -> Step:
+        draw = model.draw(x, (self.K, 1), pathwise=False)
+        bound = bounds.iwae(draw.log_w)
+        signal = score_function(draw, bound - leave_one_out_bound(draw.log_w)).sum(0)
+        # For K > 1 the bound's own gradient, −Σ w̃_k ∇ log q(z_k | x), does not average to zero.
+        e_step = -(signal + bound).mean()
+        return Step(model, e_step, m_step=-bound.mean(), bound=bound[0].detach())
+
+
+@dataclass(frozen=True)
+class ReweightedWakeSleep:
+    """Reweighted wake–sleep with K samples, the wake phase for both steps: z may be discrete.
+
+    θ ascends L_K. φ ascends Σ_k w̃_k log q(z_k | x) for real x, which descends KL(p(z|x) ‖ q(z|x)),
+    with a bias that vanishes as K grows. Bornschein & Bengio 2015, section 2.3; Le et al. 2019
+    call it wake-wake. Raises ValueError for K < 2: one weight is always 1 and tells φ nothing.
+    """
+
+    K: int = 5
+
+    def __post_init__(self):
+        check_count("K", self.K, minimum=2)
+
+    def __call__(self, model: LatentVariableModel, x: Tensor) -> Step:
+        draw = model.draw(x, (self.K, 1), pathwise=False)
+        bound = bounds.iwae(draw.log_w)[0]
+        e_step = -score_function(draw, draw.log_w.softmax(0)).sum(0).mean()
+        return Step(model, e_step, m_step=-bound.mean(), bound=bound.detach())
+
+
 def reparameterized(draw: Draw) -> Draw:
     """The draw itself. Raises ValueError where q's samples carry no gradient: a part of φ's
     gradient would be missing, and training would go on without a word."""
     if not draw.q.has_rsample:
         raise ValueError(
             f"{type(draw.q).__name__} gives no reparameterized samples, and this objective needs them "
-            "for φ's gradient; use ScoreFunction or WakeSleep"
+            "for φ's gradient; use ScoreFunction, VIMCO, WakeSleep or ReweightedWakeSleep"
         )
     return draw
