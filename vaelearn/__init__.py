@@ -9,13 +9,26 @@ One truth: `vl.exact` holds models that know their own answers.
 
 from importlib import import_module
 
-from . import bounds, data, exact, gradients, metrics, models, objectives, training
+from . import (
+    autoregressive,
+    bounds,
+    data,
+    divergences,
+    exact,
+    gradients,
+    metrics,
+    models,
+    objectives,
+    training,
+)
 from .training import fit
 
 __version__ = "0.1.0"
 __all__ = [
+    "autoregressive",
     "bounds",
     "data",
+    "divergences",
     "exact",
     "fit",
     "gradients",

@@ -6,12 +6,13 @@ that holds one loss for each.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 from torch import distributions as D
 
 from . import bounds
+from .divergences import MMD, Adversarial
 from .gradients import (
     MovingAverage,
     leave_one_out,
@@ -28,7 +29,8 @@ class Step:
 
     e_step and m_step: scalar losses, to be *minimised* (so minus a bound, averaged over the
     batch), for φ and θ; bound: (B,) the value to report, in nats, detached. An objective with
-    parameters of its own (a learned baseline) also gives that module, its critic, and the critic's loss.
+    parameters of its own (a learned baseline, a discriminator) also gives that module, its critic, and
+    the critic's loss. terms: what the bound is made of where it is worth reporting, (B,) each, detached.
     """
 
     model: LatentVariableModel
@@ -37,6 +39,7 @@ class Step:
     bound: Tensor
     critic: nn.Module | None = None
     critic_loss: Tensor | None = None
+    terms: dict[str, Tensor] = field(default_factory=dict)
 
     def backward(self) -> None:
         """Add e_step's gradient to φ's .grad, m_step's to θ's, the critic's to its own: no leaks."""
@@ -330,6 +333,85 @@ class ReweightedWakeSleep:
         bound = bounds.iwae(draw.log_w)[0]
         e_step = -score_function(draw, draw.log_w.softmax(0)).sum(0).mean()
         return Step(model, e_step, m_step=-bound.mean(), bound=bound.detach())
+
+
+class InfoVAE(nn.Module):
+    """log p(x | z) − (1 − α) KL(q(z | x) ‖ p(z)) − (α + λ − 1) D(q(z), p(z)): both steps ascend it.
+
+    α rewards the mutual information of x and z, λ the match of the aggregate posterior q(z) to the
+    prior; D is any of `vl.divergences`, MMD() unless given. α = 0, λ = 1 is the ELBO. One code a data
+    point; the batch's codes stand for q(z). kl: "analytic" or "sampled", as in `VAE`.
+    The three terms are reported apart. Zhao, Song & Ermon 2019, eq. 6.
+    Raises ValueError for α > 1, or α + λ − 1 < 0: a negative weight would reward what it should punish.
+    """
+
+    def __init__(self, alpha: float = 0.0, lam: float = 1000.0, divergence=None, kl: str = "analytic"):
+        super().__init__()
+        check_choice("kl", kl, ("analytic", "sampled"))
+        weight = alpha + lam - 1
+        if not alpha <= 1:
+            raise ValueError(f"alpha must be <= 1: the weight of KL is 1 − alpha, here {1 - alpha:.4g}")
+        if not weight >= -1e-12:
+            raise ValueError(
+                f"the weight of the divergence, alpha + lam − 1, must be >= 0; got {weight:.4g} from "
+                f"alpha={alpha}, lam={lam}. Training would *reward* a q(z) far from the prior: raise lam "
+                f"to {1 - alpha:.4g} or more"
+            )
+        self.alpha, self.lam, self.kl = alpha, lam, kl
+        self.weight = weight if weight > 1e-12 else 0.0
+        self.divergence = divergence if divergence is not None or self.weight == 0 else MMD()
+
+    def __repr__(self):
+        settings = f"alpha={self.alpha}, lam={self.lam}, divergence={self.divergence!r}, kl={self.kl!r}"
+        return f"{type(self).__name__}({settings})"
+
+    def forward(self, model: LatentVariableModel, x: Tensor) -> Step:
+        draw = reparameterized(model.draw(x))
+        prior, z = model.prior(), draw.z[0, 0]
+        if self.kl == "analytic":
+            kl = _closed_form_kl(draw.q, prior)
+        else:
+            kl = (draw.log_q - draw.log_prior)[0, 0]
+        terms = {"reconstruction": draw.log_likelihood[0, 0], "kl": kl}
+        objective = terms["reconstruction"] - (1 - self.alpha) * kl
+        critic = critic_loss = None
+        if self.weight:
+            divergence = self.divergence(z, prior)
+            terms["divergence"] = divergence.expand_as(objective)
+            objective = objective - self.weight * divergence
+            if isinstance(self.divergence, nn.Module):
+                critic, critic_loss = self.divergence, self.divergence.loss(z, prior)
+        loss = -objective.mean()
+        detached = {name: value.detach() for name, value in terms.items()}
+        return Step(model, loss, loss, objective.detach(), critic, critic_loss, detached)
+
+
+class BetaVAE(InfoVAE):
+    """log p(x | z) − β KL(q(z | x) ‖ p(z)), InfoVAE(1 − β, β). Higgins et al. 2017.
+
+    Raises ValueError for β < 0.
+    """
+
+    def __init__(self, beta: float = 4.0, kl: str = "analytic"):
+        if not beta >= 0:
+            raise ValueError(f"beta must be >= 0, or KL would be rewarded; got {beta}")
+        super().__init__(alpha=1 - beta, lam=beta, kl=kl)
+
+
+class AAE(InfoVAE):
+    """The adversarial autoencoder, InfoVAE(1, λ, Adversarial(L)): no KL to the prior, data point by data
+    point; a discriminator matches q(z) to it instead. Makhzani et al. 2015."""
+
+    def __init__(self, divergence: Adversarial, lam: float = 1.0):
+        super().__init__(alpha=1.0, lam=lam, divergence=divergence)
+
+
+class WAE(InfoVAE):
+    """The Wasserstein autoencoder with MMD, InfoVAE(1, λ, MMD("imq")), here with a random encoder and any
+    likelihood. Tolstikhin et al. 2018, algorithm 2."""
+
+    def __init__(self, lam: float = 10.0, divergence=None):
+        super().__init__(alpha=1.0, lam=lam, divergence=MMD("imq") if divergence is None else divergence)
 
 
 def reparameterized(draw: Draw) -> Draw:

@@ -3,6 +3,7 @@
 import os
 import warnings
 import zlib
+from collections import defaultdict
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,7 +26,8 @@ Adam = partial(torch.optim.Adam, fused=True)
 @dataclass
 class Run:
     """What `fit` did. history: plain lists of numbers, one entry an epoch, ready to plot:
-    "epoch", "lr", "train" and (where there are validation data) "valid", bounds in nats."""
+    "epoch", "lr", "train" and (where there are validation data) "valid", bounds in nats. Terms that
+    an objective reports apart come after them, as "train kl" and "valid kl" do."""
 
     model: LatentVariableModel
     objective: Objective
@@ -42,6 +44,7 @@ def fit(
     epochs: int = 50,
     batch_size: int = 100,
     lr: Rate = 1e-3,
+    critic_lr: float | None = None,
     optimizer: Callable = Adam,
     binarize: bool = False,
     seed: int = 0,
@@ -53,6 +56,7 @@ def fit(
 
     data: a Dataset with .train and .valid (which may be None), or one tensor (N, D) to train on.
     lr: a number, or a function epoch -> number (a schedule; epochs count from 0).
+    critic_lr: a number for the objective's own parameters (a baseline, a discriminator); None is lr.
     binarize: draw every pixel anew, x ~ Bernoulli(grey), each time a training image is used.
         Validation images are drawn once, from the seed, so that the curve compares like with like.
     device: where to train. "auto" takes CUDA, then an Apple GPU, then the CPU; `Run.device` and the
@@ -79,7 +83,7 @@ def fit(
     home, device = train.device, choose_device(device, train.dtype)
     run = Run(model.to(device), objective, device, binarize)
     critic = objective.to(device, train.dtype) if isinstance(objective, nn.Module) else nn.Module()
-    state = State(run, critic, optimizer, lr, batch_size)
+    state = State(run, critic, optimizer, lr, critic_lr, batch_size)
     progress_bar = bar(epochs, run, progress)
     try:
         with progress_bar, random_state(seed, device):
@@ -94,9 +98,9 @@ def fit(
             progress_bar.update(state.epoch)
             while state.epoch < epochs:
                 record = {"epoch": state.epoch + 1, "lr": state.rate(state.epoch)}
-                record["train"] = train_epoch(state, train)
+                record |= train_epoch(state, train)
                 if valid is not None:
-                    record["valid"] = evaluate(state, valid, seed)
+                    record |= evaluate(state, valid, seed)
                 # One assignment, so that an interrupt finds every list of one length.
                 run.history = {name: [*run.history.get(name, []), value] for name, value in record.items()}
                 if checkpoint is not None:
@@ -114,13 +118,12 @@ def fit(
     return run
 
 
-def train_epoch(state: "State", train: Tensor) -> float:
-    """One pass over the data in random order; the mean bound, in nats, as the parameters moved."""
+def train_epoch(state: "State", train: Tensor) -> dict[str, float]:
+    """One pass over the data in random order; the mean bound and its terms as the parameters moved."""
     run, optimizer = state.run, state.optimizer
     run.model.train(), state.critic.train()
-    for group in optimizer.param_groups:
-        group["lr"] = state.rate(state.epoch)
-    total = 0.0
+    state.set_rates()
+    totals = defaultdict(float)
     for batch, index in enumerate(torch.randperm(len(train)).split(state.batch_size)):
         x = train[index.to(train.device)]
         step = run.objective(run.model, draw_binary(x) if run.binarize else x)
@@ -130,22 +133,28 @@ def train_epoch(state: "State", train: Tensor) -> float:
         optimizer.zero_grad()
         step.backward()
         optimizer.step()
-        total += step.bound.sum().item()
-    return total / len(train)
+        for name, values in named(step, "train").items():
+            totals[name] += values.sum().item()
+    return {name: total / len(train) for name, total in totals.items()}
 
 
 @torch.no_grad()
-def evaluate(state: "State", x: Tensor, seed: int) -> float:
-    """The mean bound over x, in nats, with the same noise at every call: curves then move only
-    because the model does, and training draws the same samples whether it is called or not."""
+def evaluate(state: "State", x: Tensor, seed: int) -> dict[str, float]:
+    """The mean bound over x and its terms, in nats, with the same noise at every call: curves then move
+    only because the model does, and training draws the same samples whether it is called or not."""
     run = state.run
     run.model.eval(), state.critic.eval()
     with random_state(seed, run.device):
-        bounds = [run.objective(run.model, batch).bound for batch in x.split(state.batch_size)]
-    mean = torch.cat(bounds).mean()
-    if not mean.isfinite():
-        raise not_finite(-mean, f"epoch {state.epoch + 1}, on the validation data")
-    return mean.item()
+        batches = [named(run.objective(run.model, batch), "valid") for batch in x.split(state.batch_size)]
+    means = {name: torch.cat([batch[name] for batch in batches]).mean() for name in batches[0]}
+    if not means["valid"].isfinite():
+        raise not_finite(-means["valid"], f"epoch {state.epoch + 1}, on the validation data")
+    return {name: mean.item() for name, mean in means.items()}
+
+
+def named(step: Step, which: str) -> dict[str, Tensor]:
+    """What a step puts into the history: the bound, then the terms it is made of."""
+    return {which: step.bound} | {f"{which} {name}": values for name, values in step.terms.items()}
 
 
 def not_finite(loss: Tensor, where: str) -> FloatingPointError:
@@ -225,19 +234,37 @@ def set_random_state(states: dict[str, Tensor], device: str) -> None:
 class State:
     """All that decides how a run goes on, as one file: written whole, read back without running code."""
 
-    def __init__(self, run: Run, critic: nn.Module, optimizer: Callable, lr: Rate, batch_size: int):
+    def __init__(
+        self,
+        run: Run,
+        critic: nn.Module,
+        optimizer: Callable,
+        lr: Rate,
+        critic_lr: float | None,
+        batch_size: int,
+    ):
         self.run, self.critic, self.batch_size = run, critic, batch_size
         # Plain floats: a schedule may return NumPy numbers, which a checkpoint must not hold.
         self.rate = lambda epoch: float(lr(epoch) if callable(lr) else lr)
-        parameters = [*run.model.parameters(), *critic.parameters()]
-        self.optimizer = optimizer(parameters, lr=self.rate(0))
+        self.critic_lr = critic_lr
+        # One optimizer of two groups is two optimizers: Adam and its kind treat each number apart.
+        groups = [{"params": [*module.parameters()]} for module in (run.model, critic)]
+        self.optimizer = optimizer([group for group in groups if group["params"]], lr=self.rate(0))
         self.settings = {
-            "model": f"{' '.join(repr(run.model).split())} {parameters[0].dtype}",
+            "model": f"{' '.join(repr(run.model).split())} {groups[0]['params'][0].dtype}",
             "objective": name_of(run.objective),
             "optimizer": f"{type(self.optimizer).__name__}{self.optimizer.defaults}",
             "batch_size": batch_size,
             "binarize": run.binarize,
+            "critic_lr": critic_lr,
         }
+
+    def set_rates(self) -> None:
+        """Give every group of parameters the learning rate of this epoch."""
+        model, *critic = self.optimizer.param_groups
+        model["lr"] = self.rate(self.epoch)
+        for group in critic:
+            group["lr"] = model["lr"] if self.critic_lr is None else self.critic_lr
 
     @property
     def epoch(self) -> int:
