@@ -239,6 +239,17 @@ def test_each_pixel_sees_all_before_it_and_none_after(decoder):
     assert (seen == torch.ones(5, 5).tril(-1).bool()).all()
 
 
+def test_every_pixel_sees_z_the_first_directly_and_the_others_through_hidden_units_too(decoder):
+    x, z = every_image()[13], torch.randn(2).double()
+
+    def seen():
+        return (torch.autograd.functional.jacobian(lambda z: decoder.network(x, z), z) != 0).any(1).tolist()
+
+    assert seen() == [True] * 5
+    torch.nn.init.zeros_(decoder.of_z_at_once.weight)
+    assert seen() == [False] + [True] * 4  # before the first pixel there is nothing for a hidden unit to see
+
+
 def test_autoregressive_samples_have_the_probabilities(decoder):
     z = torch.randn(2).double()
     torch.manual_seed(8)

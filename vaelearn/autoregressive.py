@@ -35,6 +35,7 @@ class Autoregressive(nn.Module):
         self.layers = nn.ModuleList(MaskedLinear(b[:, None] >= a) for a, b in pairwise(numbers))
         self.logits = MaskedLinear(pixel[:, None] > numbers[-1])
         self.of_z = linear(in_dim, hidden[0])
+        # The first pixel listens to no hidden unit, so z speaks to the logits directly as well.
         self.of_z_at_once = linear(in_dim, out_dim)
         self.activation = activation()
 

@@ -161,6 +161,7 @@ class Adversarial(nn.Module):
 
     def jensen_shannon(self, z: Tensor, prior: D.Distribution) -> Tensor:
         """The estimate of JS(q(z), p(z)), in nats: between 0 and log 2 for the best d."""
+        # log σ(d) = −softplus(−d), which does not round to log 0 where the discriminator is sure.
         of_q = -F.softplus(-self.log_ratio(z)).mean()
         of_p = -F.softplus(self.log_ratio(prior.sample((len(z),)))).mean()
         return math.log(2) + (of_q + of_p) / 2
