@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_CACHE_DIR    := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help book html setup test lab execute format check clean
+.PHONY: help book html setup test lab bench execute format check clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -40,6 +40,9 @@ lab: $(READY) ## open the chapters in JupyterLab
 	@$(PY) -m jupyter trust $(wildcard book/*.ipynb)
 	@$(PY) -m jupyter lab --ServerApp.preferred_dir=book \
 	  --LanguageServerManager.autodetect=False $(LAB_FLAGS)
+
+bench: $(READY) ## time a training step against its matrix products alone
+	@$(PY) benchmarks/speed.py
 
 execute: $(READY) ## run the chapters again and store their outputs (one: CHAPTER=book/01_....ipynb)
 	@OMP_NUM_THREADS=1 $(PY) -m jupyter nbconvert --to notebook --execute --inplace \

@@ -290,7 +290,7 @@ def test_moments_are_the_same_in_any_chunks(truth, monkeypatch, chunk):
 def test_an_objective_that_needs_reparameterization_refuses_a_discrete_q(mixture):
     x = data(mixture)
     for objective in (VAE(), VAE(kl="analytic"), STL()):
-        with pytest.raises(ValueError, match="no reparameterized samples.*VIMCO, WakeSleep or Rew"):
+        with pytest.raises(ValueError, match=r"no reparameterized samples.*VIMCO, WakeSleep or Rew"):
             objective(mixture, x)
 
 

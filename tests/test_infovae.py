@@ -65,7 +65,7 @@ def by_hand(weight_of_kl, weight_of_mmd, kernel="rbf"):
         (InfoVAE(0.3, 5.0, MMD("imq")), by_hand(0.7, 4.3, "imq")),
         (InfoVAE(-1.0, 5.0), by_hand(2.0, 3.0)),
     ],
-    ids=repr,
+    ids=lambda value: repr(value) if hasattr(value, "kl") else "by hand",  # no address: it differs by worker
 )
 def test_special_cases_are_the_plain_losses_and_have_their_gradients(truth, x, objective, expected):
     torch.testing.assert_close(

@@ -141,8 +141,8 @@ def gradient_dsnr(
 
     Each draw G of the gradient of a whole parameter set is split into its part along the true
     gradient's direction and the rest: does a step go the right way? The direction is the mean of
-    `draws` gradients, the expectation is over as many fresh ones. Needs two parameters or more in a
-    set. Rainforth et al. 2018, section 4.1. Raises as `gradient_moments`.
+    `draws` gradients, the expectation is over as many fresh ones. Needs a set of three parameters or
+    more: in a plane 1 / |G_⊥| has no mean. Rainforth et al. 2018, section 4.1. Raises as `gradient_moments`.
     """
     names = _names(model)
     sets = {"inference": model.inference_parameters(), "generative": model.generative_parameters()}
