@@ -1,0 +1,93 @@
+"""MMD, Stein and adversarial InfoVAE beside the ELBO, over the weight λ: chapter 11's table and curves.
+
+    python -m benchmarks.divergences digits    # 5 seeds: 25 minutes on one core
+    python -m benchmarks.divergences mnist     # 3 seeds: an hour on one core; resumes where it stopped
+
+Writes book/results/divergences.json. Real MNIST is read as `vl.data.load("mnist")` reads it.
+"""
+
+from itertools import product
+
+import torch
+
+import vaelearn as vl
+from benchmarks import runs
+from vaelearn.divergences import MMD, Adversarial, Stein
+from vaelearn.objectives import AAE, VAE, WAE, InfoVAE
+
+DIVERGENCES = {
+    "MMD": lambda latent_dim: MMD(),
+    "Stein": lambda latent_dim: Stein(),
+    "JS": lambda latent_dim: Adversarial(latent_dim),
+    "KL": lambda latent_dim: Adversarial(latent_dim, of="kl"),
+}
+WEIGHTS = (3, 10, 30, 100, 1000)
+
+
+def infovae(divergence, lam):
+    return lambda latent_dim: InfoVAE(0.0, lam, DIVERGENCES[divergence](latent_dim))
+
+
+METHODS = {
+    "ELBO": lambda latent_dim: VAE(kl="analytic"),
+    **{f"{name} {lam}": infovae(name, lam) for name, lam in product(DIVERGENCES, WEIGHTS)},
+    # The corner α = 1, where nothing holds a single posterior near the prior.
+    "WAE 100": lambda latent_dim: WAE(100.0),
+    "AAE 100": lambda latent_dim: AAE(Adversarial(latent_dim), 100.0),
+}
+COMMON = {"batch_size": 100, "lr_first": 1e-3, "lr_last": 1e-4, "binarize": True, "reference": 1000}
+PROTOCOLS = {
+    "digits": {"hidden": [64, 64], "latent_dim": 8, "epochs": 150, "seeds": 5, "test_images": 250} | COMMON,
+    "mnist": {"hidden": [200, 200], "latent_dim": 10, "epochs": 10, "seeds": 3, "test_images": 1000} | COMMON,
+}
+
+
+def run(method, seed, data, protocol, checkpoint):
+    torch.manual_seed(seed)
+    model = vl.models.VAE.mlp(data.train.shape[1], protocol["latent_dim"], protocol["hidden"])
+    objective = METHODS[method](protocol["latent_dim"])
+    seconds = runs.train(model, objective, data, protocol, seed, checkpoint)
+    return measure(model, data, protocol) | {"cpu_seconds": round(seconds, 1)}
+
+
+def measure(model, data, protocol):
+    torch.manual_seed(0)
+    x, labels = runs.test_images(data, protocol["test_images"])
+    with torch.no_grad():
+        draw = model.draw(x, (16, 1))
+    generator = torch.Generator().manual_seed(0)
+    labelled, test = (vl.data.binarize(data.train, generator), data.train_labels), (x, labels)
+    accuracies = [vl.metrics.few_label_accuracy(model, labelled, test, 10, seed) for seed in range(10)]
+    split = vl.metrics.information(model, x)
+    columns = {
+        "nll": -vl.metrics.log_likelihood(model, x, protocol["reference"]).mean().item(),
+        "reconstruction": draw.log_likelihood.mean().item(),
+        **{name: values.mean().item() for name, values in split.items()},
+        "js": left_to_tell(model, data, x),
+        "log_det": vl.metrics.log_det_covariance(model, x).item(),
+        "accuracy": sum(accuracies) / len(accuracies),
+    }
+    return {name: round(value, 4) for name, value in columns.items()}
+
+
+def left_to_tell(model, data, x, steps=1000, batch=250):
+    """A lower bound on JS(q(z), p(z)) in nats: a fresh classifier learns on the training images' codes
+    to tell them from the prior's samples, and is judged on the codes of x (N, D)."""
+    judge, prior = Adversarial(model.latent_dim), model.prior()
+    optimizer = vl.training.Adam(judge.parameters(), lr=1e-3)
+
+    def codes(images):
+        with torch.no_grad():
+            return model.posterior(images).sample()
+
+    for _ in range(steps):
+        some = torch.randint(len(data.train), (batch,))
+        optimizer.zero_grad()
+        judge.loss(codes(vl.data.binarize(data.train[some])), prior).backward()
+        optimizer.step()
+    with torch.no_grad():
+        return torch.stack([judge.jensen_shannon(codes(x), prior) for _ in range(20)]).mean().item()
+
+
+if __name__ == "__main__":
+    runs.command(__doc__, "divergences", METHODS, PROTOCOLS, run)
