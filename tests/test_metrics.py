@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from common import z_scores
 
 import vaelearn as vl
-from vaelearn.metrics import active_units, log_likelihood
+from vaelearn.metrics import active_units, effective_sample_size, gradient_dsnr, log_likelihood, tightness
+from vaelearn.objectives import IWAE
 
 
 @pytest.fixture
@@ -89,3 +91,46 @@ def test_a_unit_that_ignores_x_is_not_active(truth, x):
         assert active_units(truth, x, threshold * means[:, 0].var().item())[0] == active
     with pytest.raises(ValueError, match="2 rows or more; got 1"):
         active_units(truth, x[:1])
+
+
+def test_tightness_is_the_two_bounds_and_their_gap(truth, x):
+    torch.manual_seed(4)
+    reach = tightness(truth, x, K=2, reference=20_000)
+    assert reach["bound"].shape == (7,)
+    torch.testing.assert_close(reach["gap"], reach["bound"] - reach["log_likelihood"])
+    gap = torch.stack([tightness(truth, x, 1, 20_000)["gap"] for _ in range(200)])
+    assert z_scores(gap, truth.elbo(x) - truth.log_prob(x)).abs().max() < 4
+
+
+def test_effective_sample_size_runs_from_1_to_k():
+    equal = torch.full((5, 2, 3), -700.0)
+    torch.testing.assert_close(effective_sample_size(equal), torch.full((2, 3), 5.0))
+    one = equal.clone()
+    one[1] += 100
+    torch.testing.assert_close(effective_sample_size(one), torch.ones(2, 3))
+    w = torch.tensor([1.0, 2.0, 3.0, 6.0])
+    expected = w.sum() ** 2 / w.square().sum()
+    torch.testing.assert_close(effective_sample_size(w.log()[:, None, None])[0, 0], expected)
+
+
+def test_dsnr_splits_each_draw_along_the_mean(truth, x, monkeypatch):
+    """Against the definition spelled out: ‖G along u‖ / ‖the rest‖ with u the mean's direction."""
+    made = []
+    original = vl.metrics.gradient_draws
+
+    def keep(*arguments):
+        made.append(original(*arguments))
+        return made[-1]
+
+    monkeypatch.setattr(vl.metrics, "gradient_draws", keep)
+    torch.manual_seed(5)
+    found = gradient_dsnr(truth, IWAE(3), x, draws=60, chunk=25)
+    first, second = ({n: torch.cat([m[n] for m in half]) for n in made[0]} for half in (made[:3], made[3:]))
+    for which, names in (("inference", ("A", "c", "log_s")), ("generative", ("W", "b", "log_sigma"))):
+        u = torch.cat([first[n].mean(0).flatten() for n in names])
+        ratios = []
+        for r in range(60):
+            G = torch.cat([second[n][r].flatten() for n in names])
+            along = (G @ u) / (u @ u) * u
+            ratios.append(along.norm() / (G - along).norm())
+        torch.testing.assert_close(found[which], torch.stack(ratios).mean())

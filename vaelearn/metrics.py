@@ -153,7 +153,7 @@ def gradient_dsnr(
         g = gradient_draws(model, objective, x, min(chunk, draws - start))
         for which, own in members.items():
             direction = torch.cat([means[name].flatten() for name in own])
-            G = torch.cat([g[name].flatten(1) for name in own], 1)
+            G = torch.cat([g[name].reshape(len(g[name]), -1) for name in own], 1)
             along = G @ direction / direction.norm()
             across = (G - along[:, None] * direction / direction.norm()).norm(dim=1)
             ratios[which].append(along.abs() / across)
