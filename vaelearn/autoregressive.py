@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch import distributions as D
 from torch.distributions import constraints
 
-from .models import check_count, linear
+from .models import bernoulli_log_prob, check_count, linear
 
 
 class Autoregressive(nn.Module):
@@ -72,8 +72,7 @@ class PixelByPixel(D.Distribution):
         super().__init__(condition.shape[:-1], torch.Size([data_dim]), validate_args=False)
 
     def log_prob(self, x: Tensor) -> Tensor:
-        logits = self.decoder.network(x, self.condition)
-        return -F.binary_cross_entropy_with_logits(logits, x.expand_as(logits), reduction="none").sum(-1)
+        return bernoulli_log_prob(self.decoder.network(x, self.condition), x)
 
     @torch.no_grad()
     def sample(self, sample_shape: Sequence[int] = (), progress: bool = False) -> Tensor:

@@ -13,6 +13,7 @@ from numbers import Integral
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch import distributions as D
 from torch.distributions import constraints
@@ -337,7 +338,21 @@ class Bernoulli(nn.Module):
 
     def forward(self, condition: Tensor) -> D.Distribution:
         logits = self.logits(self.features(condition))
-        return D.Independent(D.Bernoulli(logits=logits, validate_args=False), 1, validate_args=False)
+        return Pixels(D.Bernoulli(logits=logits, validate_args=False), 1, validate_args=False)
+
+
+class Pixels(D.Independent):
+    """Independent Bernoulli pixels, whose log-density takes two passes fewer over all K·M·B·D of them."""
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        return bernoulli_log_prob(self.base_dist.logits, x)
+
+
+def bernoulli_log_prob(logits: Tensor, x: Tensor) -> Tensor:
+    """Σ_i log Bernoulli(x_i; sigmoid(logits_i)): (..., D) and x (..., D) -> (...), in nats."""
+    logits, x = torch.broadcast_tensors(logits, x)
+    # Negated after the sum: before it, as torch's Bernoulli does, that is a pass each way over every pixel.
+    return -F.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(-1)
 
 
 def pixels(
