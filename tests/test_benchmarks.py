@@ -7,8 +7,6 @@ import pytest
 from conftest import ROOT
 
 import vaelearn as vl
-
-sys.path.insert(0, str(ROOT))
 from benchmarks import speed
 
 

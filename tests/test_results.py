@@ -1,0 +1,46 @@
+"""The stored tables are what their scripts make: of each, one run is made again, whole."""
+
+import json
+
+import pytest
+import torch
+from conftest import ROOT
+
+import vaelearn as vl
+from benchmarks import divergences, layers, remedies
+
+# A cheap method of each table, its columns in nats, and how far another machine's rounding may carry them.
+SAMPLE = [
+    (remedies, "remedies", "VAE", ("bound", "log_likelihood"), "active_units"),
+    (divergences, "divergences", "MMD 100", ("nll", "reconstruction", "kl", "mutual_information"), None),
+    (layers, "layers", "VAE 1, 2 layers", ("nll", "elbo"), "active_units 0.1"),
+]
+
+
+def table(name):
+    return json.loads((ROOT / "book" / "results" / f"{name}.json").read_text())
+
+
+@pytest.mark.parametrize(("script", "name", "method", "nats", "units"), SAMPLE, ids=[s[1] for s in SAMPLE])
+def test_one_run_of_the_table_comes_out_again(script, name, method, nats, units):
+    (stored,) = [r for r in table(name)["digits"]["runs"] if (r["method"], r["seed"]) == (method, 0)]
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        row = script.run(method, 0, vl.data.load("digits"), script.PROTOCOLS["digits"], None)
+    finally:
+        torch.set_default_dtype(default)
+    assert {"method", "seed", *row} == {*stored}
+    for column in nats:
+        assert row[column] == pytest.approx(stored[column], abs=0.25)
+    if units:
+        assert (torch.tensor(row[units]) - torch.tensor(stored[units])).abs().max() <= 1
+
+
+@pytest.mark.parametrize(("script", "name"), [s[:2] for s in SAMPLE], ids=[s[1] for s in SAMPLE])
+def test_the_table_is_whole_and_by_todays_protocol(script, name):
+    for data, stored in table(name).items():
+        protocol = script.PROTOCOLS[data]
+        assert stored["protocol"] == json.loads(json.dumps(protocol))
+        runs = [(r["method"], r["seed"]) for r in stored["runs"]]
+        assert sorted(runs) == sorted((m, s) for m in script.METHODS for s in range(protocol["seeds"]))
