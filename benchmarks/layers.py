@@ -1,6 +1,6 @@
 """VAE and IWAE with one and two stochastic layers at K = 1, 5 and 50 samples: chapter 5's table.
 
-    python -m benchmarks.layers digits     # 3 seeds: 20 minutes on one core; resumes where it stopped
+    python -m benchmarks.layers digits     # 3 seeds: 25 minutes on one core; resumes where it stopped
 
 Writes book/results/layers.json. "IWAE 50, 2 layers" names the objective, its K and the layers.
 """
