@@ -1,6 +1,6 @@
 """Tables of training runs that the chapters show. One small file a run: an interrupted table resumes.
 
-.cache/<table>/<data>-<method>-<seed>.json    a finished run; beside it its checkpoint
+.cache/<table>/<name>-<method>-<seed>.json    a finished run; beside it its checkpoint
 book/results/<table>.json                     all runs, and the protocol they share
 """
 
@@ -20,19 +20,20 @@ ROOT = Path(__file__).parents[1]
 def command(doc: str, table: str, methods: dict, protocols: dict[str, dict], run: Callable) -> None:
     """The command line of a table: trains what is missing, then writes the table.
 
-    protocols: data set -> its settings, among them "seeds".
+    protocols: name -> its settings, among them "seeds". The name is that of the data set, unless the
+    settings have another under "data"; "methods" may list those of the methods to run, all if not.
     run(method, seed, data, protocol, checkpoint) -> the columns of one row.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("data", choices=protocols)
+    parser.add_argument("name", choices=protocols)
     parser.add_argument("--seed", type=int, help="this seed alone, so that several can run side by side")
     arguments = parser.parse_args()
-    name, protocol = arguments.data, protocols[arguments.data]
-    data = vl.data.load(name)
+    name, protocol = arguments.name, protocols[arguments.name]
+    data = vl.data.load(protocol.get("data", name))
     finished = ROOT / ".cache" / table
     finished.mkdir(parents=True, exist_ok=True)
     for seed in range(protocol["seeds"]) if arguments.seed is None else [arguments.seed]:
-        for method in methods:
+        for method in protocol.get("methods", methods):
             done = finished / f"{name}-{method}-{seed}.json"
             if not done.exists():
                 row = run(method, seed, data, protocol, finished / f"{name}-{method}-{seed}.pt")

@@ -26,13 +26,14 @@ def test_it_closes_on_the_true_log_likelihood(truth, x):
     torch.testing.assert_close(log_likelihood(truth, x, K=20_000), truth.log_prob(x), atol=0.01, rtol=0)
 
 
+@pytest.mark.parametrize("defensive", [False, True])
 @pytest.mark.parametrize("rows", [1, 7, 20, 30, 10_000])
-def test_exactly_k_samples_whatever_the_chunk(truth, x, rows):
+def test_exactly_k_samples_whatever_the_chunk(truth, x, rows, defensive):
     """With q equal to the prior and a flat likelihood every weight is 1, so L_K = 0 only if K is K."""
     with torch.no_grad():
         truth.W.zero_(), truth.A.zero_()
     constant = truth.log_prob(x)
-    torch.testing.assert_close(log_likelihood(truth, x, K=11, rows=rows), constant)
+    torch.testing.assert_close(log_likelihood(truth, x, 11, rows, defensive), constant)
 
 
 def test_chunks_change_only_the_noise(truth, x):
@@ -41,6 +42,26 @@ def test_chunks_change_only_the_noise(truth, x):
     at_once = vl.bounds.iwae(truth.draw(x, (3000, 1)).log_w)[0]
     spread = truth.draw(x, (3000, 1)).log_w.exp().std(0)[0] / at_once.exp() / 3000**0.5
     assert ((by_chunks - at_once).abs() < 5 * 2**0.5 * spread).all()
+
+
+def test_the_defensive_bound_is_unbiased_for_p_and_never_wild(truth, x, monkeypatch):
+    with torch.no_grad():
+        truth.log_s.fill_(-6)  # needles: the encoder alone cannot judge this model
+    torch.manual_seed(6)
+    log_p = truth.log_prob(x)
+    ratios = (torch.stack([log_likelihood(truth, x, 50, defensive=True) for _ in range(2000)]) - log_p).exp()
+    assert z_scores(ratios, 1).abs().max() < 4
+    assert (log_likelihood(truth, x, 5000) < log_p - 1).all()
+    best = log_likelihood(truth, x, 50_000, defensive=True)
+    torch.testing.assert_close(best, log_p, atol=0.1, rtol=0)
+    # Where q is the prior the coin decides nothing, and w = p(x | z).
+    with torch.no_grad():
+        truth.A.zero_(), truth.c.zero_(), truth.log_s.zero_()
+    drawn = []
+    likelihood = truth.likelihood
+    monkeypatch.setattr(truth, "likelihood", lambda z: drawn.append(z) or likelihood(z))
+    log_w = vl.metrics._defensive_log_w(truth, x, truth.posterior(x), 30)
+    torch.testing.assert_close(log_w, likelihood(drawn[0]).log_prob(x))
 
 
 def test_x_is_encoded_once_and_no_graph_is_kept(truth, x, monkeypatch):

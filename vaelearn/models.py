@@ -407,6 +407,11 @@ class Normal(D.Normal):
         shape = self._extended_shape(torch.Size(sample_shape))
         return self.loc + self.scale * torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device)
 
+    def log_prob(self, value: Tensor) -> Tensor:
+        # Three passes over the K·M·B·L numbers where the original takes six.
+        noise = (value - self.loc) / self.scale
+        return -0.5 * noise.square() - (self.scale.log() + 0.5 * math.log(2 * math.pi))
+
 
 def check_count(name: str, value: int, minimum: int = 1) -> None:
     """Raise ValueError unless value is a whole number >= minimum."""
