@@ -42,7 +42,8 @@ lab: $(READY) ## open the chapters in JupyterLab
 	  --LanguageServerManager.autodetect=False $(LAB_FLAGS)
 
 bench: $(READY) ## time a training step against its matrix products alone
-	@$(PY) benchmarks/speed.py
+	@# glibc would hand freed pages back and fault them in again at every step: that would be timed as well.
+	@MALLOC_TRIM_THRESHOLD_=2000000000 MALLOC_MMAP_THRESHOLD_=1000000000 $(PY) benchmarks/speed.py
 
 execute: $(READY) ## run the chapters again and store their outputs (one: CHAPTER=book/01_....ipynb)
 	@OMP_NUM_THREADS=1 $(PY) -m jupyter nbconvert --to notebook --execute --inplace \
