@@ -1,0 +1,120 @@
+"""Sources to student notebooks, worked solutions and autograders: `python exercises/build.py [CHAPTER ...]`.
+
+A set is a folder NN_name with source.py (Otter Assign's format as a percent script: texts, stubs,
+solutions) and hidden.py (the teacher's checks). From it come
+    exercises/student/NN_name.ipynb        what a learner opens        } committed, never edited by hand:
+    vaelearn/exercises/solutions/NN.md     what `grader.solution` shows } tests notice when they are stale
+    _build/exercises/NN/                   Otter's output: solved notebook and test files
+"""
+
+import re
+import shutil
+import sys
+import textwrap
+from pathlib import Path
+
+import jupytext
+import nbformat
+from otter.assign import main as otter_assign
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+KERNEL = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
+CONFIG = """# ASSIGNMENT CONFIG
+init_cell: false
+export_cell: false
+generate: false
+run_tests: false
+tests: {files: true, ok_format: false}"""
+PUBLIC = """
+def public(env):
+    from vaelearn.exercises import ch{chapter:02d}, examine
+    examine(ch{chapter:02d}.{question}, env)"""
+HIDDEN = '''""" # BEGIN TEST CONFIG
+hidden: true
+""" # END TEST CONFIG
+def hidden(env):
+    from vaelearn.exercises import examine
+{checks}
+    examine({question}, env)'''
+
+
+def sets() -> list[Path]:
+    """The folders of the sets, in the order of the chapters."""
+    return sorted(path.parent for path in HERE.glob("[0-9][0-9]_*/source.py"))
+
+
+def with_tests(notebook, chapter: int, hidden: str):
+    """The source with Otter's markers for its configuration and for two test cells a question."""
+    raw, code = nbformat.v4.new_raw_cell, nbformat.v4.new_code_cell
+    cells, question = [raw(CONFIG)], None
+    for cell in notebook.cells:
+        if cell.cell_type == "raw" and (begin := re.search(r"BEGIN QUESTION.*\nname: (q\d+)", cell.source)):
+            question = begin[1]
+        if cell.cell_type == "raw" and "END QUESTION" in cell.source:
+            checks = textwrap.indent(hidden, "    ")
+            cells += [
+                raw("# BEGIN TESTS"),
+                code(PUBLIC.format(chapter=chapter, question=question)),
+                code(HIDDEN.format(checks=checks, question=question)),
+                raw("# END TESTS"),
+            ]
+        cells.append(cell)
+    return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": KERNEL})
+
+
+def learner_notebook(path: Path):
+    """Otter's student notebook, byte for byte the same at each build."""
+    notebook = nbformat.read(path, as_version=4)
+    notebook.metadata = {"kernelspec": KERNEL, "language_info": {"name": "python"}}
+    # Where a prompt stands, a solution leaves an empty cell behind.
+    notebook.cells = [cell for cell in notebook.cells if cell.source.strip()]
+    for number, cell in enumerate(notebook.cells, 1):
+        cell.id = f"c{number:03d}"
+        cell.metadata.pop("lines_to_next_cell", None)
+    return notebook
+
+
+def solutions(path: Path) -> str:
+    """The solution cells of Otter's solved notebook, question by question, as Markdown."""
+    page, cells = [], []
+    for cell in nbformat.read(path, as_version=4).cells:
+        if "otter_assign_solution_cell" in cell.metadata.get("tags", ()):
+            marks = r"[ \t]*# (BEGIN|END) SOLUTION.*\n?|[ \t]*# SOLUTION.*"
+            text = re.sub(marks, "", cell.source).strip()
+            cells.append(f"```python\n{text}\n```" if cell.cell_type == "code" else text)
+        elif check := re.match(r'grader\.check\("(q\d+)"\)', cell.source):
+            page.append("\n\n".join([f"## {check[1]}", *cells]))
+            cells = []
+    return "\n\n".join(page) + "\n"
+
+
+def build(folder: Path, otter: Path, student: Path, solved: Path) -> None:
+    """Build one set: Otter's output into `otter`, the other two into the folders `student` and `solved`."""
+    chapter = int(folder.name[:2])
+    script = jupytext.read(folder / "source.py", fmt="py:percent")
+    source = with_tests(script, chapter, (folder / "hidden.py").read_text("utf-8"))
+    work = otter / "source"
+    shutil.rmtree(otter, ignore_errors=True)
+    work.mkdir(parents=True)
+    master = work / f"{folder.name}.ipynb"
+    nbformat.write(source, master)
+    otter_assign(str(master), str(otter))
+    for path in student, solved:
+        path.mkdir(parents=True, exist_ok=True)
+    nbformat.write(learner_notebook(otter / "student" / master.name), student / master.name)
+    (solved / f"{chapter:02d}.md").write_text(solutions(otter / "autograder" / master.name), encoding="utf-8")
+
+
+def main() -> None:
+    wanted = {int(chapter) for chapter in sys.argv[1:]}
+    for folder in sets():
+        if wanted and int(folder.name[:2]) not in wanted:
+            continue
+        otter = ROOT / "_build" / "exercises" / folder.name[:2]
+        build(folder, otter, HERE / "student", ROOT / "vaelearn" / "exercises" / "solutions")
+        print(f"{folder.name}: built")
+
+
+if __name__ == "__main__":
+    main()

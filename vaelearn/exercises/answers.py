@@ -1,0 +1,164 @@
+"""A learner's answer, asked from outside: its failures are explained, its results are plain data.
+
+A check never touches what the learner wrote. It asks an `Answer`, which may live in the same process
+(in the learner's notebook) or in another one (when a teacher grades): the check cannot tell.
+"""
+
+import copy
+import inspect
+import sysconfig
+import traceback
+from collections.abc import Callable
+from contextlib import ExitStack, contextmanager
+from functools import reduce
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .fresh import Fresh
+
+_NOT_THE_LEARNERS = tuple(
+    str(Path(p)) for p in {*map(sysconfig.get_path, ("stdlib", "platlib")), Path(__file__).parents[1]}
+)
+
+
+class Wrong(AssertionError):
+    """An answer failed a check. The text says what was expected, what came, and what that suggests."""
+
+
+def examine(check: Callable, namespace: dict, seed: int | None = None) -> None:
+    """Run `check` on the answers in `namespace`; Wrong says why an answer does not pass.
+
+    A check's parameters name what the learner defines; its last one, `fresh`, makes problem instances
+    from `seed` (None: new ones at each call). A namespace with a method `answer(name)` is asked for
+    its answers and has its own `seed`; in a plain one, such as a notebook's globals, they are looked up.
+    """
+    find = getattr(namespace, "answer", lambda name: Answer(name, namespace))
+    fresh = Fresh(getattr(namespace, "seed", seed))
+    *names, _ = inspect.signature(check).parameters
+    answers = [find(name) for name in names]
+    for answer in answers:
+        answer.closed, answer.seed = getattr(check, "closed", ()), fresh.integer(0, 2**31)
+    try:
+        check(*answers, fresh)
+    except Wrong:
+        raise
+    except Exception as error:
+        raise Wrong(
+            f"the check could not work with what your answer gave back "
+            f"({type(error).__name__}: {error}). Look at its type and shape."
+        ) from None
+
+
+def closes(*names: str) -> Callable:
+    """Mark a check: while the answer runs, these functions of vaelearn (as "bounds.iwae") refuse to."""
+
+    def mark(check):
+        check.closed = names
+        return check
+
+    return mark
+
+
+def call(function, *args, **kwargs):
+    """The plainest probe: what the learner's function returns."""
+    if not callable(function):
+        raise Wrong(f"a function was expected here, and it is {describe(function)}.")
+    result = function(*args, **kwargs)
+    if result is None or result is ...:
+        raise Wrong("it returned nothing. Is the `...` still there, or a `return` missing?")
+    return result
+
+
+def itself(value):
+    """The probe for an answer that is a value."""
+    if value is None or value is ...:
+        raise Wrong("it is still empty: replace the `...`.")
+    return value
+
+
+class Answer:
+    """What the learner defined as `name`. Calling it calls the learner's function."""
+
+    closed: tuple[str, ...] = ()
+    seed = 0  # of the next call; each has its own, so that repeated calls draw new samples
+
+    def __init__(self, name: str, namespace: dict):
+        self.name, self.namespace = name, namespace
+
+    def run(self, probe: Callable, *args, **kwargs):
+        """probe(what the learner defined, *args), as plain data; any failure becomes a Wrong.
+
+        A probe is a function of this package, for what a bare call cannot tell, such as a gradient.
+        """
+        self.seed += 1
+        with torch.random.fork_rng(devices=[]), _shut(self.closed):
+            torch.manual_seed(self.seed)
+            try:
+                if self.name not in self.namespace:
+                    raise Wrong("it is not defined. Run the cell that defines it.")
+                return plain(probe(self.namespace[self.name], *copy.deepcopy(args), **kwargs))
+            except Wrong as wrong:
+                raise Wrong(f"`{self.name}`: {wrong}") from None
+            except (Exception, SystemExit) as error:
+                raise Wrong(f"`{self.name}` {_explain(error)}") from None
+
+    def __call__(self, *args, **kwargs):
+        return self.run(call, *args, **kwargs)
+
+    @property
+    def value(self):
+        """The answer where it is a value and no function."""
+        return self.run(itself)
+
+
+def plain(value):
+    """`value` without graph or code: tensors, numbers, text, and lists and dicts of them."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().as_subclass(torch.Tensor).cpu().clone()
+    if isinstance(value, (np.ndarray, np.generic)):
+        return torch.as_tensor(np.array(value))
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    raise Wrong(f"a tensor or a number was expected, and it gave {describe(value)}.")
+
+
+def describe(value) -> str:
+    """What kind of thing this is, in a few words."""
+    if isinstance(value, torch.Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    kind = type(value).__name__
+    return f"{'an' if kind[0] in 'aeiouAEIOU' else 'a'} {kind}"
+
+
+def _explain(error: BaseException) -> str:
+    """What was raised, and by which of the learner's own lines."""
+    text = f"raised {type(error).__name__}: {str(error) or 'no message'}"
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if not frame.filename.startswith(_NOT_THE_LEARNERS):
+            return f"{text.rstrip('.')}. That was in your line `{frame.line or frame.lineno}`."
+    return text
+
+
+@contextmanager
+def _shut(names: tuple[str, ...]):
+    """Exchange the code of functions of vaelearn, so that whoever holds them finds them closed."""
+    with ExitStack() as stack:
+        for name in names:
+            function = inspect.unwrap(reduce(getattr, name.split("."), import_module("vaelearn")))
+            stack.callback(setattr, function, "__code__", function.__code__)
+            function.__code__ = _refuse.__code__
+        yield
+
+
+def _refuse(*_, **__):
+    # Imported here: this code runs among the globals of the function whose place it takes.
+    from vaelearn.exercises.answers import Wrong
+
+    raise Wrong("vaelearn's own version is closed while yours is checked: here you write it out.")

@@ -1,0 +1,182 @@
+"""Checks of chapter 5's exercises: importance weighting."""
+
+import math
+
+import torch
+
+from .. import bounds
+from . import expect
+from .answers import call, closes
+
+
+def gradient(function, log_w):
+    """Probe: d (sum of function(log_w), or its first result) / d log_w."""
+    log_w = log_w.clone().requires_grad_()
+    result = call(function, log_w)
+    result = result[0] if isinstance(result, (tuple, list)) else result
+    expect.that(
+        isinstance(result, torch.Tensor) and result.requires_grad,
+        "its result has no gradient: stay with tensors, and detach only what is meant to be a constant.",
+    )
+    return torch.autograd.grad(result.sum(), log_w)[0]
+
+
+@closes("bounds.iwae", "bounds.log_mean_exp")
+def q1(iwae, fresh):
+    K, M, B = fresh.sizes(3)
+    log_w = 2 * fresh.normal(K, M, B)
+    truth = bounds.iwae(log_w)
+    mistakes = {
+        f"it is too high by log K = {math.log(K):.3f}: a sum of the weights where their mean belongs?": truth
+        + math.log(K),
+        "that is the ELBO, the mean of the logarithms. L_K is the logarithm of the mean.": log_w.mean(0),
+        "you averaged over the second axis. The samples lie along the first.": bounds.log_mean_exp(log_w, 1),
+        "you averaged over the last axis. The samples lie along the first.": bounds.log_mean_exp(log_w, -1),
+        "everything was averaged at once. Only the first axis goes.": bounds.log_mean_exp(log_w.flatten()),
+        "that is the largest log-weight alone.": log_w.max(0).values,
+        "that is the mean of the weights; its logarithm is missing.": truth.exp(),
+    }
+    expect.close(iwae(log_w), truth, "iwae(log_w)", mistakes)
+
+    deep = log_w - 900
+    value = iwae(deep)
+    lost = torch.full_like(truth, -math.inf)
+    expect.close(
+        value,
+        truth - 900,
+        "iwae of log-weights near -900",
+        {"it is -inf: every weight underflowed to 0. Take the largest log-weight out before `exp`.": lost},
+    )
+
+
+def q2(first_order_gap, fresh):
+    for _ in range(3):
+        m, s = float(fresh.uniform(-100, 5)), float(fresh.uniform(0.3, 1.8))
+        K = fresh.integer(2, 900)
+        variance = math.exp(s**2) - 1
+        expect.close(
+            first_order_gap(m, s, K),
+            variance / (2 * K),
+            f"first_order_gap({m:.2f}, {s:.2f}, {K})",
+            {
+                "a factor 2 is missing: it comes from log(1 + u) = u - u²/2.": variance / K,
+                "that uses E[w²] / p(x)²; the variance takes 1 off.": math.exp(s**2) / (2 * K),
+                "that is the variance of log w. The theorem wants the variance of w, relative to p(x)².": s**2
+                / (2 * K),
+                "that is the variance of w itself: divide by p(x)², with p(x) = E[w].": variance
+                * math.exp(2 * m + s**2)
+                / (2 * K),
+                "p(x) is not the median exp(m). E[w] is exp(m + s²/2).": variance * math.exp(s**2) / (2 * K),
+                "that is the ELBO's own gap, s²/2, at K = 1.": s**2 / 2,
+            },
+        )
+
+
+def q3(prediction, fresh):
+    # What does happen, measured: exact for copies, paired or within standard errors elsewhere.
+    K = fresh.integer(2, 5)
+    log_w = -0.5 + fresh.normal(2 * K, 40_000)
+    double, single = bounds.iwae(log_w), bounds.iwae(log_w[:K])
+    copies = bounds.iwae(torch.cat([log_w[:K], log_w[:K]]))
+
+    def moved(change):
+        z = float(change.mean() / (change.std() / len(change) ** 0.5 + 1e-12))
+        return "same" if abs(z) < 5 else "up" if z > 0 else "down"
+
+    truth = {
+        "bound": moved(double - single),
+        "elbo": moved(log_w.mean(0) - log_w[:K].mean(0)),
+        "evidence": moved(double.exp() - single.exp()),
+        "copies": moved((copies - single).round(decimals=9)),
+        "divergence": "same",
+    }
+    why = {
+        "bound": "The mean of more weights is steadier, and the logarithm is concave.",
+        "elbo": "Its expectation does not know K: a mean of K terms with the same mean.",
+        "evidence": "It is unbiased at every K: its mean is p(x).",
+        "copies": "The mean of the weights does not change when each is counted twice.",
+        "divergence": "It compares q with the posterior; neither changed. A tighter bound is no better q.",
+    }
+    said = prediction.value
+    expect.that(isinstance(said, dict), '`prediction` should stay a dict, {"bound": ..., "elbo": ..., ...}.')
+    for name, word in truth.items():
+        expect.that(name in said, f"`prediction` lost its entry {name!r}.")
+        options = dict.fromkeys(("up", "down", "same"), why[name])
+        expect.option(said[name], word, f'prediction["{name}"]', options)
+
+
+def q4(loss_and_bound, fresh):
+    K, B = fresh.sizes(2)
+    log_w = 2 * fresh.normal(K, B)
+    weights, upside_down = torch.softmax(log_w, 0), torch.softmax(-log_w, 0)
+    pair = loss_and_bound(log_w)
+    expect.that(isinstance(pair, list) and len(pair) == 2, "loss_and_bound should return (loss, bound).")
+
+    truth = bounds.iwae(log_w)
+    expect.close(
+        pair[1],
+        truth,
+        "the bound",
+        {
+            "Σ w̃ log w is not L_K: it is too high by log K − H(w̃). Log the logarithm of the mean weight.": (
+                weights * log_w
+            ).sum(0),
+            "the weights are a softmax of the loss: the worst sample counts most.": (upside_down * log_w).sum(
+                0
+            ),
+            "that is L_K + log K: a sum of weights where their mean belongs.": truth + math.log(K),
+        },
+    )
+
+    def attached(sign):
+        leaf = log_w.clone().requires_grad_()
+        return torch.autograd.grad(-(torch.softmax(sign * leaf, 0) * leaf).sum(0).mean(), leaf)[0]
+
+    expect.close(
+        loss_and_bound.run(gradient, log_w),
+        -weights / B,
+        "the loss's gradient with respect to log_w",
+        {
+            "the weights are a softmax of the loss: the worst sample weighs most.": -upside_down / B,
+            "the gradient flows through the weights too. They are constants: detach them.": attached(+1),
+            "the weights are a softmax of the loss, and the gradient flows through them too.": attached(-1),
+            "its sign is that of the bound. A loss goes down where the bound goes up.": weights / B,
+            "it is summed over the data points, not averaged.": -weights,
+            "the samples count equally, as in the ELBO.": torch.full_like(weights, -1 / (K * B)),
+        },
+    )
+
+
+def q5(resample, fresh):
+    K, B, L = fresh.sizes(3, 3, 7)
+    z, log_w = fresh.normal(K, B, L), 1.5 * fresh.normal(K, B)
+    once = resample(z, log_w)
+    expect.close(torch.as_tensor(once).shape, (B, L), "the shape of resample(z, log_w)")
+    distance = (torch.as_tensor(once) - z).abs().amax(-1)  # (K, B)
+    expect.that(
+        float(distance.amin(0).max()) < 1e-9,
+        "resample mixed samples: for each data point the result must be one of its own K samples, untouched.",
+    )
+
+    # One call with a large batch says how often each sample is kept.
+    R = 4000
+    many = resample(z.repeat(1, R, 1), log_w.repeat(1, R))
+    kept = (torch.as_tensor(many).reshape(R, 1, B, L) == z).all(-1).double()  # (R, K, B)
+    together = float((kept[:, :, 0] * kept[:, :, 1]).sum(1).std())
+    share = torch.softmax(log_w, 0)
+    best = torch.nn.functional.one_hot(log_w.argmax(0), K).T.double()
+    expect.mean(
+        kept,
+        share,
+        "the share of each sample",
+        {
+            "every sample is kept equally often. Draw k with probability w̃_k.": torch.full_like(share, 1 / K),
+            "the largest weight always wins. q_IW draws: k with probability w̃_k.": best,
+            "the smallest weights are kept most: a minus sign before log_w?": torch.softmax(-log_w, 0),
+            "the log-weights went in where weights belong.": log_w.clamp(min=0) / log_w.clamp(min=0).sum(0),
+            "the weights are normalised over the batch, not over the samples.": torch.softmax(log_w.sum(1), 0)
+            .unsqueeze(1)
+            .expand(K, B),
+        },
+    )
+    expect.that(together > 0, "all data points keep the same k. Each draws its own.")

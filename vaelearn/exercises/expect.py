@@ -1,0 +1,122 @@
+"""What a check may expect of an answer. Each raises Wrong with a text that teaches.
+
+`mistakes` maps a sentence to the value that this mistake would have given. Where an answer is wrong
+and one of them fits, the sentence is what the learner reads; else the error's own shape is described.
+"""
+
+import torch
+from torch import Tensor
+
+from .answers import Wrong, describe
+
+Mistakes = dict[str, Tensor | float]
+
+
+def that(condition, message: str) -> None:
+    """Raise Wrong(message) unless `condition` holds."""
+    if not condition:
+        raise Wrong(message)
+
+
+def close(value, truth, what: str, mistakes: Mistakes | None = None, tolerance: float = 1e-6) -> None:
+    """`value` is `truth`, up to `tolerance` relative to its largest entry (float32: 1e-4).
+
+    Lists and numbers count as tensors; axes of length one are no difference.
+    """
+    truth = torch.as_tensor(truth, dtype=torch.float64)
+    value, tolerance = _numbers(value, what, tolerance)
+    fits = _squeezed(value.shape) == _squeezed(truth.shape)
+    if fits and _near(value, truth, tolerance):
+        return
+    for sentence, other in (mistakes or {}).items():
+        if _near(value, torch.as_tensor(other, dtype=torch.float64), tolerance):
+            raise Wrong(f"{what}: {sentence}")
+    if not fits:
+        raise Wrong(f"{what} should have shape {tuple(truth.shape)}; it has shape {tuple(value.shape)}.")
+    _finite(value, truth, what)
+    raise Wrong(f"{what} is wrong. {_difference(value.reshape(truth.shape), truth)}")
+
+
+def mean(samples, truth, what: str, mistakes: Mistakes | None = None, sigmas: float = 5.0) -> None:
+    """The mean of `samples` (R, ...) is `truth` (...), within so many of its standard errors."""
+    truth = torch.as_tensor(truth, dtype=torch.float64)
+    samples, _ = _numbers(samples, what)
+    if _squeezed(samples.shape[1:]) != _squeezed(truth.shape):
+        came = tuple(samples.shape[1:])
+        raise Wrong(f"{what} should have shape {tuple(truth.shape)}; it has shape {came}.")
+    _finite(samples, truth, what)
+    R = len(samples)
+    samples = samples.reshape(R, *truth.shape)
+    average = samples.mean(0)
+    error = samples.std(0) / R**0.5 + 1e-9 * truth.abs().max().clamp(min=1e-6)
+
+    def off(other):
+        return float(((average - torch.as_tensor(other, dtype=torch.float64)) / error).abs().max())
+
+    if off(truth) <= sigmas:
+        return
+    for sentence, other in (mistakes or {}).items():
+        if off(other) <= sigmas:
+            raise Wrong(f"{what}: {sentence} (It is {off(truth):.0f} standard errors from the exact one.)")
+    ratio = float((average * truth).sum() / truth.square().sum())
+    raise Wrong(
+        f"{what} is off: over {R} draws its mean is {off(truth):.0f} standard errors from the exact one. "
+        f"Its ratio to the exact one is {ratio:.2f}."
+    )
+
+
+def option(value, truth: str, what: str, options: dict[str, str]) -> None:
+    """`value` is the word `truth`. `options` maps each word that may be said to what speaks against it."""
+    words = ", ".join(f'"{word}"' for word in options)
+    if not isinstance(value, str) or value.strip().lower() not in options:
+        raise Wrong(f"{what} should be one of {words}; it is {value!r:.60}.")
+    if value.strip().lower() != truth:
+        raise Wrong(f'{what}: "{value}" is not what happens. {options[value.strip().lower()]}')
+
+
+def _numbers(value, what: str, tolerance: float = 1e-6) -> tuple[Tensor, float]:
+    try:
+        given = torch.as_tensor(value)
+        tensor = given.double()
+    except (TypeError, ValueError, RuntimeError):
+        raise Wrong(f"{what} should be numbers; it is {describe(value)}.") from None
+    rounded = isinstance(value, Tensor) and given.dtype in (torch.float16, torch.bfloat16, torch.float32)
+    return tensor, max(tolerance, 1e-4) if rounded else tolerance
+
+
+def _squeezed(shape) -> tuple[int, ...]:
+    return tuple(n for n in shape if n != 1)
+
+
+def _near(value: Tensor, truth: Tensor, tolerance: float) -> bool:
+    if _squeezed(value.shape) != _squeezed(truth.shape):
+        return False
+    truth = truth.reshape(value.shape)
+    finite = truth[truth.isfinite()].abs()
+    scale = float(finite.max()) if len(finite) else 1.0
+    return torch.allclose(value, truth, rtol=0, atol=tolerance * max(scale, 1e-12), equal_nan=True)
+
+
+def _finite(value: Tensor, truth: Tensor, what: str) -> None:
+    bad = value[~value.isfinite()]
+    if len(bad) and truth.isfinite().all():
+        kind = "nan" if bad.isnan().any() else str(float(bad[0]))
+        raise Wrong(
+            f"{what} holds {kind}. Did something overflow, underflow to 0 before a log, or divide by 0?"
+        )
+
+
+def _difference(value: Tensor, truth: Tensor) -> str:
+    """How the error looks: a sign, a factor, a shift, or where it is largest."""
+    worst = int((value - truth).abs().argmax())
+    got, wanted = float(value.reshape(-1)[worst]), float(truth.reshape(-1)[worst])
+    here = f"For example, {got:.4g} came where {wanted:.4g} was expected."
+    if _near(value, -truth, 1e-4):
+        return f"It has the opposite sign. {here}"
+    if truth.numel() > 1 and truth.abs().min() > 0:
+        ratio, shift = value / truth, value - truth
+        if _near(ratio, ratio.mean().expand_as(ratio), 1e-4):
+            return f"Every entry is {float(ratio.mean()):.4g} times what it should be. {here}"
+        if _near(shift, shift.mean().expand_as(shift), 1e-4):
+            return f"Every entry is off by the same {float(shift.mean()):+.4g}. {here}"
+    return here
