@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_CACHE_DIR    := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help book html setup test lab bench execute format check clean
+.PHONY: help book html setup test lab exercises assign grade bench execute format check clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -40,6 +40,18 @@ lab: $(READY) ## open the chapters in JupyterLab
 	@$(PY) -m jupyter trust $(wildcard book/*.ipynb)
 	@$(PY) -m jupyter lab --ServerApp.preferred_dir=book \
 	  --LanguageServerManager.autodetect=False $(LAB_FLAGS)
+
+exercises: $(READY) ## open the graded exercises in JupyterLab, in copies that are yours: exercises/mine
+	@mkdir -p exercises/mine
+	@for set in exercises/student/*.ipynb; do mine=exercises/mine/$${set##*/}; [ -e $$mine ] || cp $$set $$mine; done
+	@$(PY) -m jupyter lab --ServerApp.preferred_dir=exercises/mine --LanguageServerManager.autodetect=False $(LAB_FLAGS)
+
+assign: $(READY) ## build student notebooks, solutions and autograders from exercises/NN_name
+	@$(PY) exercises/build.py
+
+grade: assign ## mark a folder of submissions: make grade SET=5 FROM=folder
+	@[ -n "$(SET)" ] && [ -n "$(FROM)" ] || { echo "Say which set, and where the notebooks are: make grade SET=5 FROM=folder"; exit 2; }
+	@$(PY) exercises/grade.py $(SET) "$(FROM)" $(GRADE_FLAGS)
 
 bench: $(READY) ## time a training step against its matrix products alone
 	@# glibc would hand freed pages back and fault them in again at every step: that would be timed as well.

@@ -87,11 +87,10 @@ class Process:
         except TimeoutError:
             os.kill(self.process.pid, signal.SIGINT)
         try:
-            reply = self._reply(time.monotonic() + GRACE)
+            self._reply(time.monotonic() + GRACE)
         except TimeoutError:
             raise Stopped(f"ran longer than {seconds:.0f} s and had to be ended") from None
-        late = f"ran longer than {seconds:.0f} s and was interrupted"
-        return {**reply, "error": late, "wrong": late}
+        return {"error": f"ran longer than {seconds:.0f} s and was interrupted"}
 
     def _send(self, message: bytes, deadline: float) -> None:
         os.set_blocking(self.requests, False)
@@ -223,9 +222,10 @@ class RemoteAnswer(Answer):
             raise Wrong(f"`{self.name}` {stopped}.") from None
         finally:
             self.seed += 1
-        if "value" not in reply:
-            raise Wrong(str(reply.get("wrong", UNREADABLE))[:TEXT])
-        return reply["value"]
+        if "value" in reply:
+            return reply["value"]
+        said = reply["wrong"] if "wrong" in reply else f"`{self.name}` {reply.get('error', UNREADABLE)}."
+        raise Wrong(str(said)[:TEXT])
 
 
 def _code(path: Path) -> dict[int, str]:
@@ -381,9 +381,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=Limits.call, help="for one cell or call")
     parser.add_argument("--total-seconds", type=float, default=Limits.submission, help="for a submission")
     parser.add_argument("--gigabytes", type=float, default=Limits.memory / 2**30, help="of address space")
+    parser.add_argument("--autograders", type=Path, default=AUTOGRADERS, help="what build.py made")
     args = parser.parse_args()
 
-    tests = sorted((AUTOGRADERS / f"{args.chapter:02d}" / "autograder" / "tests").glob("q*.py"))
+    tests = sorted((args.autograders / f"{args.chapter:02d}" / "autograder" / "tests").glob("q*.py"))
     if not tests:
         parser.error(f"no autograder for chapter {args.chapter}: `make assign` builds those of 1 to 11")
     if not args.folder.is_dir():

@@ -55,7 +55,7 @@ def main():
         except EOFError:
             return
         except KeyboardInterrupt:
-            reply = {"error": "KeyboardInterrupt", "wrong": "it was stopped."}
+            reply = {"error": "was interrupted"}
         buffer = io.BytesIO()
         torch.save((number, reply), buffer)
         replies.write(struct.pack(">Q", buffer.tell()) + buffer.getvalue())
