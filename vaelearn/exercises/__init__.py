@@ -8,6 +8,7 @@
 The checks of chapter 5 are the functions of `vaelearn.exercises.ch05`.
 """
 
+import html
 import inspect
 import re
 from importlib import import_module, resources
@@ -23,8 +24,9 @@ class Verdict:
     def __init__(self, question: str, passed: bool, text: str):
         self.question, self.passed, self.text = question, passed, text
 
-    def _repr_markdown_(self):
-        return f"{'✅' if self.passed else '❌'} **{self.question}**: {self.text}"
+    def _repr_html_(self):
+        text = re.sub("`([^`]*)`", r"<code>\1</code>", html.escape(self.text, quote=False))
+        return f"<p>{'✅' if self.passed else '❌'} <strong>{self.question}</strong>: {text}</p>"
 
     def __repr__(self):
         return f"{self.question} {'passed' if self.passed else 'not yet'}: {self.text}"

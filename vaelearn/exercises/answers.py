@@ -74,8 +74,6 @@ def call(function, *args, **kwargs):
 
 def itself(value):
     """The probe for an answer that is a value."""
-    if value is None or value is ...:
-        raise Wrong("it is still empty: replace the `...`.")
     return value
 
 
@@ -120,6 +118,8 @@ def plain(value):
         return value.detach().as_subclass(torch.Tensor).cpu().clone()
     if isinstance(value, (np.ndarray, np.generic)):
         return torch.as_tensor(np.array(value))
+    if value is ...:
+        raise Wrong("there is still a `...` to replace.")
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, (list, tuple)):
