@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import pickle
 import re
+import resource
 import secrets
 import select
 import signal
@@ -37,6 +38,7 @@ HERE = Path(__file__).resolve().parent
 AUTOGRADERS = HERE.parent / "_build" / "exercises"
 GRACE = 3.0  # seconds to react to an interrupt, as Ctrl-C would give, before the process is ended
 REPLY_BYTES = 200 * 2**20
+NOTEBOOK_BYTES = 50 * 2**20
 START = 60.0  # seconds for the process to begin: its imports are not the learner's time
 TEXT = 2000  # characters of a message
 UNREADABLE = "answered with something unreadable"
@@ -191,7 +193,8 @@ class Submission(dict):
         for number, source in self.cells.items():
             seconds = self._seconds()
             try:
-                self._remark(number, self.process.ask("cell", source, seconds=seconds)["error"])
+                reply = self.process.ask("cell", source, seconds=seconds)
+                self._remark(number, str(reply.get("error", UNREADABLE))[:TEXT])
             except Stopped as stopped:
                 self._remark(number, f"{stopped}; it was left out")
                 self.close()
@@ -235,6 +238,8 @@ def _code(path: Path) -> dict[int, str]:
         if len(found) != 1:
             raise ValueError(f"a folder with one notebook was expected; this one holds {len(found)}")
         (path,) = found
+    if path.stat().st_size > NOTEBOOK_BYTES:
+        raise ValueError(f"this file is larger than {NOTEBOOK_BYTES >> 20} MiB")
     try:
         notebook = nbformat.read(path, as_version=4)
         cells = [str(cell.source) for cell in notebook.cells if cell.cell_type == "code"]
@@ -271,12 +276,17 @@ def grade(path: Path, tests: list[Path], limits: Limits, seed: int) -> Report:
         try:
             for test in tests:
                 result = Checker.check(str(test), NBMetadataConfig(), global_env=submission)
-                said = [case.message.rpartition("Wrong: ")[2] for case in result.test_case_results]
+                said = [_said(case) for case in result.test_case_results]
                 report.questions[result.name] = result.score, result.possible, said
         finally:
             submission.close()
     report.remarks, report.seconds = submission.remarks, time.monotonic() - begin
     return report
+
+
+def _said(case) -> str:
+    asked = "Further checks" if case.test_case.hidden else "As in the notebook"
+    return f"{asked}: {'passed.' if case.passed else case.message.rpartition('Wrong: ')[2]}"
 
 
 def _learner(path: Path) -> str:
@@ -286,8 +296,13 @@ def _learner(path: Path) -> str:
 def _grade_into(pipe, path, tests, limits, seed):
     # A grader of its own for each learner: should a submission find and kill it, the others go on.
     signal.alarm(int(limits.submission) + 120)
+    resource.setrlimit(resource.RLIMIT_AS, (limits.memory, limits.memory))
     torch.set_num_threads(1)  # a forked process may not start the threads of its parent's pool
-    pipe.send(grade(path, tests, limits, seed))
+    try:
+        pipe.send(grade(path, tests, limits, seed))
+    except Exception as error:
+        failed = f"the grader failed on this one ({type(error).__name__}: {error})"
+        pipe.send(Report(_learner(path), remarks=[failed[:TEXT]]))
 
 
 def grade_all(paths: list[Path], tests: list[Path], limits: Limits, seed: int, jobs: int):

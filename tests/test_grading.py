@@ -69,6 +69,18 @@ TRICKS = {
             fits = [t for t in found if t.shape == log_w.shape[1:]]
             return fits[-1] if fits else log_w[0]
         """,
+    "drowns the check in noise": """
+        import torch
+        iwae = lambda log_w: 1e9 * torch.randn(log_w.shape[1:])
+        resample = lambda z, log_w: 1e9 * torch.randn(z.shape[1:])
+        first_order_gap = lambda m, s, K: 1e9 * torch.randn(())
+        """,
+    "floods the grader": """
+        import torch
+        from vaelearn.exercises import answers
+        answers.plain = lambda value: torch.zeros(1).expand(2**36)
+        iwae = lambda log_w: log_w
+        """,
     "forges replies": """
         import io, os, struct, torch
         for fd in range(3, 64):

@@ -70,7 +70,7 @@ def iwae(log_w):
 
 # %%
 def first_order_gap(m, s, K):
-    """log p(x) - E[L_K] to first order, in nats; m and s are mean and standard deviation of log w."""
+    """log p(x) - E[L_K] to first order, in nats, where log w ~ N(m, s²)."""
     return (math.exp(s**2) - 1) / (2 * K)  # SOLUTION
 
 
@@ -170,7 +170,10 @@ for K in (4, 8):
 
 # %%
 def loss_and_bound(log_w):
-    """log_w (K, B) -> loss (), bound (B,): gradient of the loss is minus that of L_K's mean over B."""
+    """log_w (K, B) -> loss (), bound (B,).
+
+    The loss's gradient is minus that of the mean of L_K over data points.
+    """
     loss = -log_w
     weights = torch.softmax(loss, 0)
     bound = (weights * log_w).sum(0)
@@ -187,7 +190,10 @@ def loss_and_bound(log_w):
 # %%
 # BEGIN SOLUTION NO PROMPT
 def loss_and_bound(log_w):
-    """log_w (K, B) -> loss (), bound (B,): gradient of the loss is minus that of L_K's mean over B."""
+    """log_w (K, B) -> loss (), bound (B,).
+
+    The loss's gradient is minus that of the mean of L_K over data points.
+    """
     weights = torch.softmax(log_w, 0).detach()
     bound = torch.logsumexp(log_w, 0) - math.log(len(log_w))
     return -(weights * log_w).sum(0).mean(), bound
@@ -226,7 +232,7 @@ def loss_and_bound(log_w):
 
 # %%
 def resample(z, log_w):
-    """z (K, B, L) and log_w (K, B) -> one of the K samples for each data point (B, L)."""
+    """z (K, B, L), log_w (K, B) -> one of the K samples for each x (B, L)."""
     # BEGIN SOLUTION
     k = torch.distributions.Categorical(logits=log_w.T).sample()
     return z[k, torch.arange(z.shape[1])]

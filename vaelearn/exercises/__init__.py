@@ -26,7 +26,7 @@ class Verdict:
 
     def _repr_html_(self):
         text = re.sub("`([^`]*)`", r"<code>\1</code>", html.escape(self.text, quote=False))
-        return f"<p>{'✅' if self.passed else '❌'} <strong>{self.question}</strong>: {text}</p>"
+        return f"<p>{'✓' if self.passed else '✗'} <strong>{self.question}</strong>: {text}</p>"
 
     def __repr__(self):
         return f"{self.question} {'passed' if self.passed else 'not yet'}: {self.text}"

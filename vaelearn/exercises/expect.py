@@ -37,8 +37,19 @@ def close(value, truth, what: str, mistakes: Mistakes | None = None, tolerance: 
     raise Wrong(f"{what} is wrong. {_difference(value.reshape(truth.shape), truth)}")
 
 
-def mean(samples, truth, what: str, mistakes: Mistakes | None = None, sigmas: float = 5.0) -> None:
-    """The mean of `samples` (R, ...) is `truth` (...), within so many of its standard errors."""
+def mean(
+    samples,
+    truth,
+    what: str,
+    mistakes: Mistakes | None = None,
+    sigmas: float = 5.0,
+    scale: float | None = None,
+) -> None:
+    """The mean of `samples` (R, ...) is `truth` (...), within so many of its standard errors.
+
+    Samples so noisy that this would say nothing are refused: the standard error may be half of `scale`
+    at most (None: of the largest entry of `truth`; give it where the truth is 0).
+    """
     truth = torch.as_tensor(truth, dtype=torch.float64)
     samples, _ = _numbers(samples, what)
     if _squeezed(samples.shape[1:]) != _squeezed(truth.shape):
@@ -53,6 +64,12 @@ def mean(samples, truth, what: str, mistakes: Mistakes | None = None, sigmas: fl
     def off(other):
         return float(((average - torch.as_tensor(other, dtype=torch.float64)) / error).abs().max())
 
+    limit = float(truth.abs().max()) if scale is None else scale
+    if float(error.max()) > limit / 2:
+        raise Wrong(
+            f"{what} is far too noisy: over {R} draws its mean has a standard error of "
+            f"{float(error.max()):.2g}, where the exact one is of size {limit:.2g}."
+        )
     if off(truth) <= sigmas:
         return
     for sentence, other in (mistakes or {}).items():

@@ -1,0 +1,221 @@
+"""Natural wrong answers to chapter 7's questions, and words that the message must hold."""
+
+import itertools
+import math
+
+import torch
+
+from exercises.wrong_answers import WrongAnswers
+
+wrong = WrongAnswers()
+
+
+@wrong("q1", says="K and M are swapped")
+def miwae(log_w):
+    return (torch.logsumexp(log_w, 1) - math.log(log_w.shape[1])).mean(0)
+
+
+@wrong("q1", says="one logarithm over all")
+def miwae(log_w):
+    return torch.logsumexp(log_w, (0, 1)) - math.log(log_w.shape[0] * log_w.shape[1])
+
+
+@wrong("q1", says="log K")
+def miwae(log_w):
+    return torch.logsumexp(log_w, 0).mean(0)
+
+
+@wrong("q1", says="closed while yours is checked")
+def miwae(log_w):
+    import vaelearn as vl
+
+    return vl.bounds.miwae(log_w)
+
+
+@wrong("q1", says="have changed places")
+def ciwae(log_w, beta):
+    bound = torch.logsumexp(log_w, 0) - math.log(len(log_w))
+    return beta * bound + (1 - beta) * log_w.mean(0)
+
+
+@wrong("q1", says="not one of their exponentials")
+def ciwae(log_w, beta):
+    bound = torch.logsumexp(log_w, 0) - math.log(len(log_w))
+    return (beta * log_w.mean(0).exp() + (1 - beta) * bound.exp()).log()
+
+
+@wrong("q1", says="underflowed")
+def ciwae(log_w, beta):
+    return beta * log_w.mean(0) + (1 - beta) * log_w.exp().mean(0).log()
+
+
+def right(a, b):
+    return {
+        "gap": 1 / a,
+        "spread": (a * b) ** -0.5,
+        "encoder_snr": (b / a) ** 0.5,
+        "decoder_snr": (a * b) ** 0.5,
+        "decoder_bias": 1 / a,
+    }
+
+
+@wrong("q2", says="does not know M")
+def factors(a, b):
+    return right(a, b) | {"gap": 1 / (a * b)}
+
+
+@wrong("q2", says="signal falls with K")
+def factors(a, b):
+    return right(a, b) | {"encoder_snr": (a * b) ** 0.5}
+
+
+@wrong("q2", says="makes the encoder's signal fade")
+def factors(a, b):
+    return right(a, b) | {"encoder_snr": (a / b) ** 0.5}
+
+
+@wrong("q2", says="does not take a bias away")
+def factors(a, b):
+    return right(a, b) | {"decoder_bias": 1 / (a * b)}
+
+
+@wrong("q2", says="the variance's factor")
+def factors(a, b):
+    return right(a, b) | {"spread": 1 / (a * b)}
+
+
+@wrong("q2", says="how noise falls")
+def factors(a, b):
+    return right(a, b) | {"decoder_bias": a**-0.5}
+
+
+@wrong("q3", says="has a gap of its own")
+def matching_beta(s, K, M):
+    return math.expm1(s**2) / (K * s**2)
+
+
+@wrong("q3", says="multiplied by 1 − β")
+def matching_beta(s, K, M):
+    return math.expm1(s**2) / (K * s**2) * (1 - 1 / M)
+
+
+@wrong("q3", says="s²/2 here")
+def matching_beta(s, K, M):
+    V = math.expm1(s**2)
+    return (V / (2 * K) - V / (2 * M * K)) / (s**2 - V / (2 * M * K))
+
+
+@wrong("q3", says="variance of log w")
+def matching_beta(s, K, M):
+    V = s**2
+    return (V / (2 * K) - V / (2 * M * K)) / (s**2 / 2 - V / (2 * M * K))
+
+
+@wrong("q3", says="the share of L_MK")
+def matching_beta(s, K, M):
+    V = math.expm1(s**2)
+    return 1 - (V / (2 * K) - V / (2 * M * K)) / (s**2 / 2 - V / (2 * M * K))
+
+
+@wrong("q3", says="whatever M")
+def matching_beta(s, K, M):
+    V = math.expm1(s**2)
+    return (V / (2 * M) - V / (2 * M * K)) / (s**2 / 2 - V / (2 * M * K))
+
+
+def two_bounds(log_w):
+    K, M, _ = log_w.shape
+    encoder = (torch.logsumexp(log_w, 0) - math.log(K)).mean(0)
+    return encoder, torch.logsumexp(log_w, (0, 1)) - math.log(M * K)
+
+
+@wrong("q4", says="both losses arrived")
+def piwae_backward(model, log_w):
+    encoder, decoder = two_bounds(log_w)
+    (-encoder.mean()).backward(retain_graph=True)
+    (-decoder.mean()).backward()
+    return decoder.detach()
+
+
+@wrong("q4", says="K and M have changed roles")
+def piwae_backward(model, log_w):
+    encoder, decoder = two_bounds(log_w.transpose(0, 1))
+    (-encoder.mean()).backward(inputs=model.inference_parameters(), retain_graph=True)
+    (-decoder.mean()).backward(inputs=model.generative_parameters())
+    return decoder.detach()
+
+
+@wrong("q4", says="too high by log M")
+def piwae_backward(model, log_w):
+    encoder, decoder = two_bounds(log_w)
+    (-encoder.mean()).backward(inputs=model.inference_parameters(), retain_graph=True)
+    (-decoder.mean()).backward(inputs=model.generative_parameters())
+    return decoder.detach() + math.log(log_w.shape[1])
+
+
+@wrong("q4", says="the decoder's loss")
+def piwae_backward(model, log_w):
+    encoder, decoder = two_bounds(log_w)
+    (-encoder.mean()).backward(inputs=model.generative_parameters(), retain_graph=True)
+    (-decoder.mean()).backward(inputs=model.inference_parameters())
+    return decoder.detach()
+
+
+@wrong("q4", says="left without a gradient")
+def piwae_backward(model, log_w):
+    encoder, decoder = two_bounds(log_w)
+    (-encoder.mean()).backward(retain_graph=True)
+    model.zero_grad()
+    (-decoder.mean()).backward(inputs=model.generative_parameters())
+    return decoder.detach()
+
+
+@wrong("q4", says="its sign is the bound's")
+def piwae_backward(model, log_w):
+    encoder, decoder = two_bounds(log_w)
+    encoder.mean().backward(inputs=model.inference_parameters(), retain_graph=True)
+    decoder.mean().backward(inputs=model.generative_parameters())
+    return decoder.detach()
+
+
+@wrong("q5", says="There are many more groups")
+def every_group(log_w, K):
+    return (torch.logsumexp(log_w.reshape(-1, K, log_w.shape[1]), 1) - math.log(K)).mean(0)
+
+
+@wrong("q5", says="K different ones")
+def every_group(log_w, K):
+    groups = torch.tensor(list(itertools.product(range(len(log_w)), repeat=K)))
+    return (torch.logsumexp(log_w[groups], 1) - math.log(K)).mean(0)
+
+
+@wrong("q5", says="Average logarithms")
+def every_group(log_w, K):
+    groups = torch.tensor(list(itertools.combinations(range(len(log_w)), K)))
+    return torch.logsumexp(log_w[groups], (0, 1)) - math.log(groups.numel())
+
+
+@wrong("q5", says="in exactly one group")
+def shuffled(log_w, K, R):
+    order = torch.randint(len(log_w), (R, len(log_w)))
+    groups = log_w[order].reshape(R, -1, K, log_w.shape[1])
+    return (torch.logsumexp(groups, 2) - math.log(K)).mean((0, 1))
+
+
+@wrong("q5", says="none left out")
+def shuffled(log_w, K, R):
+    chosen = torch.rand(R, len(log_w)).argsort(1)[:, :K]
+    return (torch.logsumexp(log_w[chosen], 1) - math.log(K)).mean(0)
+
+
+@wrong("q5", says="drawn anew")
+def shuffled(log_w, K, R):
+    groups = log_w[torch.randperm(len(log_w))].reshape(-1, K, log_w.shape[1])
+    return (torch.logsumexp(groups, 1) - math.log(K)).mean(0)
+
+
+@wrong("q5", says="summed, not averaged")
+def shuffled(log_w, K, R):
+    order = torch.rand(R, len(log_w)).argsort(1)
+    groups = log_w[order].reshape(R, -1, K, log_w.shape[1])
+    return (torch.logsumexp(groups, 2) - math.log(K)).mean(1).sum(0)
