@@ -1,15 +1,18 @@
 """The graded exercises: sources and what is built of them, every check, every natural wrong answer."""
 
 import importlib.util
+import math
 import re
 from functools import cache
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 import torch
 
 from exercises import build
+from vaelearn import bounds
 from vaelearn.exercises import Grader, Wrong, examine
 
 ROOT = Path(__file__).parents[1]
@@ -117,3 +120,94 @@ def test_natural_wrong_answers_are_named(name, n, namespaces):
 @pytest.mark.parametrize(("name", "question"), QUESTIONS)
 def test_each_question_has_three_wrong_answers(name, question):
     assert sum(wrong.question == question for wrong in module(name, "wrong").wrong) >= 3
+
+
+# What the learner's side promises, on chapter 5's set.
+
+
+def say(question, **answers):
+    return Grader(5).check(question, answers)
+
+
+@pytest.mark.parametrize(
+    "iwae",
+    [
+        lambda w: torch.logsumexp(w, 0) - torch.log(torch.tensor(len(w))),
+        lambda w: (w - w.max(0).values).exp().mean(0).log().add_(w.max(0).values),  # partly in place
+        lambda w: np.logaddexp.reduce(w.numpy(), 0) - np.log(len(w)),
+        lambda w: torch.logsumexp(w.float(), 0) - math.log(len(w)),
+        lambda w: torch.logsumexp(w, 0, keepdim=True) - math.log(len(w)),
+        lambda w: torch.stack([torch.logsumexp(w[:, m], 0) for m in range(w.shape[1])]) - math.log(len(w)),
+        lambda w: (torch.logsumexp(w, 0) - math.log(len(w))).tolist(),
+    ],
+    ids=["library", "in place", "numpy", "float32", "axis kept", "loop", "list"],
+)
+def test_any_correct_implementation_passes(iwae):
+    assert say("q1", iwae=iwae).passed
+
+
+def changes_its_input(log_w):
+    log_w -= 1
+    return torch.logsumexp(log_w, 0) - math.log(len(log_w)) + 1
+
+
+def test_an_answer_may_change_what_it_is_given():
+    assert say("q1", iwae=changes_its_input).passed
+
+
+def exits(log_w):
+    raise SystemExit
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        ({}, "is not defined. Run the cell"),
+        ({"iwae": None}, "a function was expected here"),
+        ({"iwae": 3.5}, "a function was expected here, and it is a float"),
+        ({"iwae": lambda w: None}, "returned nothing"),
+        ({"iwae": lambda w: "nine"}, "should be numbers; it is a str"),
+        ({"iwae": lambda w: w}, "should have shape"),
+        ({"iwae": lambda w: torch.distributions.Normal(0, 1)}, "it gave a Normal"),
+        ({"iwae": lambda: 0}, "raised TypeError"),
+        ({"iwae": lambda w: w[99]}, "That was in your line `"),
+        ({"iwae": lambda w: w.nothing}, "raised AttributeError"),
+        ({"iwae": lambda w: 0 * w[0] + float("nan")}, "holds nan"),
+        ({"iwae": lambda w: -(torch.logsumexp(w, 0) - math.log(len(w)))}, "opposite sign"),
+        ({"iwae": lambda w: 2 * (torch.logsumexp(w, 0) - math.log(len(w)))}, "is 2 times what it should be"),
+        ({"iwae": exits}, "raised SystemExit"),
+    ],
+)
+def test_what_cannot_be_right_is_explained_and_not_dumped(answer, says):
+    verdict = say("q1", **answer)
+    assert not verdict.passed and says in verdict.text
+    assert "Traceback" not in verdict.text and len(verdict.text) < 400
+
+
+def test_a_verdict_shows_text_as_text():
+    verdict = say("q1", iwae=lambda w: {}["<script>"])
+    assert "<script>" not in verdict._repr_html_() and "<code>iwae</code>" in verdict._repr_html_()
+    assert repr(say("q2", first_order_gap=lambda m, s, K: math.expm1(s**2) / 2 / K)).startswith("q2 passed")
+
+
+def test_a_check_leaves_no_trace():
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    say("q5", resample=lambda z, log_w: z[torch.randint(len(z), ())])
+    assert torch.equal(torch.rand(3), expected)
+    assert bounds.iwae(torch.zeros(2, 1)) == 0  # open again, also after an answer that asked for it
+
+
+def test_solutions_open_after_a_try():
+    grader = Grader(5)
+    assert "first try" in grader.solution("q2").text
+    grader.check("q2", {})
+    assert grader.solution("q2").startswith("```python\ndef first_order_gap")
+
+
+def test_unknown_sets_and_questions_say_which_there_are():
+    with pytest.raises(ValueError, match="1 to 11"):
+        Grader(99)
+    with pytest.raises(ValueError, match="q1, q2, q3, q4, q5"):
+        Grader(5).check("q9")

@@ -1,6 +1,7 @@
 """Importing the package is cheap and honest."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -37,3 +38,29 @@ def test_the_readmes_example_runs():
     names = {}
     exec(example.replace("epochs=50", "epochs=1").replace("K=5000", "K=10"), names)
     assert names["draw"].log_w.shape == (8, 4, 250)
+
+
+def test_exercises_need_the_package_and_the_notebook_alone(tmp_path):
+    root, site = Path(__file__).parents[1], tmp_path / "site"
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
+    # A copy, because setuptools builds inside the tree.
+    shutil.copytree(root / "vaelearn", tmp_path / "tree" / "vaelearn")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(root / name, tmp_path / "tree")
+    subprocess.run([*pip, "--target", site, tmp_path / "tree"], check=True, capture_output=True)
+    run(
+        f"""
+import sys
+sys.path.insert(0, {str(site)!r})
+for name in ("otter", "IPython", "matplotlib", "sklearn", "scipy", "pooch", "nbformat"):
+    sys.modules[name] = None
+import torch, vaelearn
+assert vaelearn.__file__.startswith({str(site)!r})
+from vaelearn.exercises import Grader
+iwae = lambda log_w: torch.logsumexp(log_w, 0) - torch.log(torch.tensor(float(len(log_w))))
+grader = Grader(5)
+assert grader.check("q1").passed
+assert "log K" in grader.solution("q1") and not hasattr(grader.solution("q2"), "strip")
+assert "def first_order_gap" in grader.solution("q2", untried=True)
+"""
+    )
