@@ -32,6 +32,7 @@ from otter.execute import Checker
 from otter.nbmeta_config import NBMetadataConfig
 from tqdm import tqdm
 
+from vaelearn.exercises import typeset
 from vaelearn.exercises.answers import Answer, Wrong
 
 HERE = Path(__file__).resolve().parent
@@ -268,6 +269,16 @@ class Report:
         return sum(possible for _, possible, _ in self.questions.values())
 
 
+def check_worker(limits: Limits) -> None:
+    """Raise Stopped or OSError where no submission could run at all: then the marks would mean nothing."""
+    with tempfile.TemporaryDirectory() as folder:
+        process = Process(folder, limits)
+        try:
+            process.ask("cell", "", seconds=START)
+        finally:
+            process.end()
+
+
 def grade(path: Path, tests: list[Path], limits: Limits, seed: int) -> Report:
     """Grade one submission by Otter's test files."""
     begin, report = time.monotonic(), Report(_learner(path))
@@ -276,17 +287,21 @@ def grade(path: Path, tests: list[Path], limits: Limits, seed: int) -> Report:
         try:
             for test in tests:
                 result = Checker.check(str(test), NBMetadataConfig(), global_env=submission)
-                said = [_said(case) for case in result.test_case_results]
-                report.questions[result.name] = result.score, result.possible, said
+                report.questions[result.name] = result.score, result.possible, _said(result)
         finally:
             submission.close()
     report.remarks, report.seconds = submission.remarks, time.monotonic() - begin
     return report
 
 
-def _said(case) -> str:
-    asked = "Further checks" if case.test_case.hidden else "As in the notebook"
-    return f"{asked}: {'passed.' if case.passed else case.message.rpartition('Wrong: ')[2]}"
+def _said(result) -> list[str]:
+    """What the checks of a question said; further checks begin with the notebook's own."""
+    said = {}
+    for case in result.test_case_results:
+        asked = "Further checks" if case.test_case.hidden else "As in the notebook"
+        text = "passed." if case.passed else case.message.rpartition("Wrong: ")[2]
+        said[asked] = "the same." if not case.passed and text in said.values() else text
+    return [f"{asked}: {text}" for asked, text in said.items()]
 
 
 def _learner(path: Path) -> str:
@@ -348,10 +363,10 @@ def write_report(report: Report, chapter: int, path: Path) -> None:
     """One learner's page: marks, what the checks said, what went wrong while the notebook ran."""
     rows = "".join(
         f"<tr><th>{html.escape(q)}</th><td>{score:g} of {possible:g}</td>"
-        f"<td>{'<hr>'.join(html.escape(text) for text in said)}</td></tr>"
+        f"<td>{'<hr>'.join(map(typeset, said))}</td></tr>"
         for q, (score, possible, said) in report.questions.items()
     )
-    remarks = "".join(f"<li>{html.escape(text)}</li>" for text in report.remarks)
+    remarks = "".join(f"<li>{typeset(text)}</li>" for text in report.remarks)
     path.write_text(
         REPORT.format(
             learner=html.escape(report.learner),
@@ -411,6 +426,11 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     seed = secrets.randbits(40) if args.seed is None else args.seed
     limits = Limits(args.seconds, args.total_seconds, int(args.gigabytes * 2**30))
+
+    try:
+        check_worker(limits)
+    except (Stopped, OSError) as error:
+        parser.error(f"no submission can run: an empty one, with {args.gigabytes:g} GiB, {error}")
 
     graded = grade_all(paths, tests, limits, seed, args.jobs)
     reports = sorted(tqdm(graded, total=len(paths), desc="graded"), key=lambda report: report.learner)

@@ -181,8 +181,8 @@ def test_twelve_submissions_get_their_marks_and_reasons(twelve, learner, expecte
 
 def test_a_report_holds_what_the_checks_said(twelve):
     report = (twelve[1] / "slow.html").read_text("utf-8")
-    assert "`resample` ran longer than 3 s and was interrupted" in report
-    assert "Is the `...` still there" in (twelve[1] / "untouched.html").read_text("utf-8")
+    assert "As in the notebook: <code>resample</code> ran longer than 3 s and was interrupted" in report
+    assert "Is the <code>...</code> still there" in (twelve[1] / "untouched.html").read_text("utf-8")
 
 
 def test_tricks_earn_nothing(autograder, notebooks, tmp_path):
@@ -250,6 +250,15 @@ def test_a_wrong_call_says_what_is_wrong(autograder, tmp_path, arguments, says):
     command = [sys.executable, "exercises/grade.py", *arguments, "--autograders", str(autograder)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2 and says in done.stderr
+
+
+def test_nobody_is_marked_where_no_submission_could_run(autograder, tmp_path):
+    (tmp_path / "a.ipynb").touch()
+    command = [sys.executable, "exercises/grade.py", "5", str(tmp_path), "--autograders", str(autograder)]
+    flags = ["--gigabytes", "0.1", "--out", str(tmp_path / "marks")]
+    done = subprocess.run([*command, *flags], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and "with 0.1 GiB, ended the process" in done.stderr
+    assert not (tmp_path / "marks" / "marks.csv").exists()
 
 
 def test_the_same_seed_gives_the_same_report(autograder, notebooks, tmp_path):

@@ -18,6 +18,11 @@ from .answers import Wrong, examine
 __all__ = ["Grader", "Verdict"]
 
 
+def typeset(text: str) -> str:
+    """Text of a check as HTML: nothing in it is markup but `code`."""
+    return re.sub("`([^`]*)`", r"<code>\1</code>", html.escape(text, quote=False))
+
+
 class Verdict:
     """What a check said. A notebook shows it; `passed` tells it to a program."""
 
@@ -25,8 +30,7 @@ class Verdict:
         self.question, self.passed, self.text = question, passed, text
 
     def _repr_html_(self):
-        text = re.sub("`([^`]*)`", r"<code>\1</code>", html.escape(self.text, quote=False))
-        return f"<p>{'✓' if self.passed else '✗'} <strong>{self.question}</strong>: {text}</p>"
+        return f"<p>{'✓' if self.passed else '✗'} <strong>{self.question}</strong>: {typeset(self.text)}</p>"
 
     def __repr__(self):
         return f"{self.question} {'passed' if self.passed else 'not yet'}: {self.text}"
