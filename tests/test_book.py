@@ -72,6 +72,14 @@ def test_every_link_inside_the_book_leads_somewhere(html, name):
             assert unquote(address.fragment) in places(html, target.stem), link["href"]
 
 
+@every_chapter
+def test_the_graded_set_of_a_chapter_can_be_downloaded_from_its_page(html, name):
+    links = parse(html, name).select(f"article a.download[href$='{name}.ipynb']")
+    assert len(links) == 1
+    student = ROOT / "exercises" / "student" / f"{name}.ipynb"
+    assert (html / unquote(links[0]["href"])).read_bytes() == student.read_bytes()
+
+
 @every_page
 def test_every_figure_has_alt_text_and_every_output_figure_a_caption(html, name):
     page = parse(html, name)

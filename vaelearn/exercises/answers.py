@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, contextmanager
 from functools import reduce
 from importlib import import_module
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +123,8 @@ def plain(value):
         raise Wrong("there is still a `...` to replace.")
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
+    if isinstance(value, Real):  # a Fraction, say
+        return float(value)
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
     if isinstance(value, dict):

@@ -19,11 +19,11 @@ def that(condition, message: str) -> None:
 
 
 def close(value, truth, what: str, mistakes: Mistakes | None = None, tolerance: float = 1e-6) -> None:
-    """`value` is `truth`, up to `tolerance` relative to its largest entry (float32: 1e-4).
+    """`value` is `truth`, up to `tolerance` (float32: 1e-4) relative to its largest entry, if that is not 0.
 
     Lists and numbers count as tensors; axes of length one are no difference.
     """
-    truth = torch.as_tensor(truth, dtype=torch.float64)
+    truth = torch.as_tensor(truth, dtype=torch.float64).detach()
     value, tolerance = _numbers(value, what, tolerance)
     fits = _squeezed(value.shape) == _squeezed(truth.shape)
     if fits and _near(value, truth, tolerance):
@@ -110,8 +110,8 @@ def _near(value: Tensor, truth: Tensor, tolerance: float) -> bool:
         return False
     truth = truth.reshape(value.shape)
     finite = truth[truth.isfinite()].abs()
-    scale = float(finite.max()) if len(finite) else 1.0
-    return torch.allclose(value, truth, rtol=0, atol=tolerance * max(scale, 1e-12), equal_nan=True)
+    scale = float(finite.max()) if len(finite) else 0.0
+    return torch.allclose(value, truth, rtol=0, atol=tolerance * (scale or 1.0), equal_nan=True)
 
 
 def _finite(value: Tensor, truth: Tensor, what: str) -> None:
