@@ -93,11 +93,12 @@ def option(value, truth: str, what: str, options: dict[str, str]) -> None:
 
 def _numbers(value, what: str, tolerance: float = 1e-6) -> tuple[Tensor, float]:
     try:
-        given = torch.as_tensor(value)
-        tensor = given.double()
+        if isinstance(value, list) and all(isinstance(item, Tensor) for item in value):
+            value = torch.stack(value)
+        tensor = torch.as_tensor(value, dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError):
         raise Wrong(f"{what} should be numbers; it is {describe(value)}.") from None
-    rounded = isinstance(value, Tensor) and given.dtype in (torch.float16, torch.bfloat16, torch.float32)
+    rounded = isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16, torch.float32)
     return tensor, max(tolerance, 1e-4) if rounded else tolerance
 
 
