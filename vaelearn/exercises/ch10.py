@@ -52,7 +52,7 @@ def q1(imq, fresh):
         "it does not know h: C is h², not 1.": 1 / (1 + s),
         "it is transposed: rows belong to z, columns to y.": truth.T,
         "that is the square root of it, another member of the family.": truth.sqrt(),
-        "it is 1 far away and 0 nearby: a kernel says how *alike* two points are.": s / (C + s),
+        "it is 1 far away and 0 nearby: a kernel says how alike two points are.": s / (C + s),
         "C is h², not 2h². The 2 is the RBF kernel's.": 2 * C / (2 * C + s),
     }
     expect.close(imq(z, y, h), truth, "imq(z, y, h)", mistakes)
@@ -70,12 +70,11 @@ def q2(weights, fresh):
         b = a + float(fresh.uniform(0.3, 60))
         pair = weights(a, b)
         what = f"weights({a:.2f}, {b:.2f})"
-        expect.that(
-            isinstance(pair, (list, torch.Tensor)) and len(pair) == 2, f"{what} should be a pair (u, w)."
-        )
+        two = len(pair) if isinstance(pair, list) else pair.numel() if isinstance(pair, torch.Tensor) else 0
+        expect.that(two == 2, f"{what} should be a pair (u, w).")
         expect.close(
-            torch.as_tensor(pair),
-            (a, b - a),
+            [torch.as_tensor(value).item() for value in pair],
+            torch.tensor([a, b - a]).double(),
             what,
             {
                 "the average KL holds a mismatch already: E KL(q(z | x) ‖ p(z)) = I + KL(q(z) ‖ p(z)). "
@@ -195,8 +194,8 @@ def q4(infovae_loss, fresh):
     widths = (
         ("", L**0.5),
         ("the bandwidth ignores the latent dimension: two prior draws lie √(2L) apart.", 1.0),
-        ("the library's h is √L, so h² is L.", L),
-        ("the library's h is √L, so h² is L.", L**0.25),
+        ("the library's h is √L, not L.", L),
+        ("the library's h is √L, so h² is L, not √L.", L**0.25),
         ("the exponent is −‖z − y‖² / 2h², with the 2.", (L / 2) ** 0.5),
     )
     factors = (
@@ -324,7 +323,7 @@ def q6(mmd_to_prior, fresh):
             + last,
             "the prior's own term, E k(y, ỹ), is missing.": pairs - 2 * across,
             "the term across counts twice in MMD².": pairs - across + last,
-            "for a *fixed* code, z − y ~ N(z, I): its variance is 1, not 2.": pairs
+            "once the code is fixed, z − y ~ N(z, I): its variance is 1, not 2.": pairs
             - 2 * e(size, 2).mean()
             + last,
             "two prior draws differ by N(0, 2I): the variance in the last term is 2.": pairs
