@@ -297,8 +297,8 @@ def favourite_variance(N, L):
 # = L\,\Big[s^4 \Big(1 + \frac{L + 1}{N}\Big) - 2 s^2\Big] + \text{const}.$$
 #
 # A parabola in $s^2$, lowest at $s^2 = 1 / (1 + \frac{L + 1}{N})$. The prior's own diagonal sits in the constant. At
-# $N = 64$ and $L = 32$ the favourite is 0.66: training with this penalty would take a third of the prior's variance away,
-# at any $\lambda$. With the RBF kernel the pull is weaker, and it goes the same way.
+# $N = 64$ and $L = 32$ the favourite is 0.66: left to itself this penalty takes a third of the prior's variance away, and
+# a larger $\lambda$ pulls harder towards the wrong place. With the RBF kernel the pull is weaker, and it goes the same way.
 
 # %% [raw]
 # # END SOLUTION

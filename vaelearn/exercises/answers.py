@@ -73,6 +73,22 @@ def call(function, *args, **kwargs):
     return result
 
 
+def gradient_of(function, *args):
+    """Probe: gradients of the sum of function(*args), or of its first result, in each tensor of `args`."""
+    leaves = [a.clone().requires_grad_() if isinstance(a, torch.Tensor) else a for a in args]
+    # What the answer gets are no leaves, so that it may work in place.
+    result = call(function, *(a.clone() if isinstance(a, torch.Tensor) else a for a in leaves))
+    result = result[0] if isinstance(result, (tuple, list)) else result
+    if not (isinstance(result, torch.Tensor) and result.requires_grad):
+        raise Wrong(
+            "its result has no gradient: stay with tensors from the first line to the last, "
+            "and detach only what is meant to be a constant."
+        )
+    leaves = [a for a in leaves if isinstance(a, torch.Tensor)]
+    found = torch.autograd.grad(result.sum(), leaves, allow_unused=True)
+    return [torch.zeros_like(a) if slope is None else slope for a, slope in zip(leaves, found, strict=True)]
+
+
 def itself(value):
     """The probe for an answer that is a value."""
     return value

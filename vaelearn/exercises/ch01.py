@@ -19,14 +19,6 @@ def mixture(fresh, data_dim: int, components: int) -> GaussianMixture:
     return model
 
 
-def parts(value, n: int, message: str) -> list:
-    """The n things that a function returned: a tuple or list, or a tensor whose first axis holds them."""
-    if isinstance(value, torch.Tensor) and value.dim() > 0:
-        value = list(value)
-    expect.that(isinstance(value, list) and len(value) == n, message)
-    return value
-
-
 def tensors(value) -> list[torch.Tensor]:
     """Several things that a function returned, in float64."""
     return [torch.as_tensor(one, dtype=torch.float64) for one in value]
@@ -82,7 +74,9 @@ def q2(bound_and_gap, fresh):
     energy, entropy = (q * log_joint).sum(1), -(q * q.log()).sum(1)
     gap = (q * (q.log() - log_r)).sum(1)
     backwards = (log_r.exp() * (log_r - q.log())).sum(1)
-    pair = parts(bound_and_gap(log_joint, q), 2, "bound_and_gap should return two things: (bound, gap).")
+    pair = expect.parts(
+        bound_and_gap(log_joint, q), 2, "bound_and_gap should return two things: (bound, gap)."
+    )
 
     bounds = {
         "that is E_q[log p(x, z)]: its entropy, -E_q[log q], is missing.": energy,
@@ -122,7 +116,9 @@ def q2(bound_and_gap, fresh):
     q = q / q.sum(1, keepdim=True)
     bound = (q * log_joint - torch.xlogy(q, q)).sum(1)
     sure = (q == 0).any(1)
-    said = parts(bound_and_gap(log_joint, q), 2, "bound_and_gap should return two things: (bound, gap).")
+    said = expect.parts(
+        bound_and_gap(log_joint, q), 2, "bound_and_gap should return two things: (bound, gap)."
+    )
     for value, truth, what in ((said[0], bound, "the bound"), (said[1], log_p - bound, "the gap")):
         lost = truth.masked_fill(sure, math.nan)
         expect.close(
@@ -134,7 +130,9 @@ def q2(bound_and_gap, fresh):
 
     log_joint[:2, 0] = -math.inf  # impossible for the model too
     log_p = log_joint.logsumexp(1)
-    said = parts(bound_and_gap(log_joint, q), 2, "bound_and_gap should return two things: (bound, gap).")
+    said = expect.parts(
+        bound_and_gap(log_joint, q), 2, "bound_and_gap should return two things: (bound, gap)."
+    )
     for value, truth, what in ((said[0], bound, "the bound"), (said[1], log_p - bound, "the gap")):
         lost = truth.masked_fill(log_p.isfinite() & log_joint.isinf().any(1), math.nan)
         expect.close(
@@ -266,7 +264,7 @@ def q4(em_step, fresh):
     theta = (weights, means, variances)
     truth = em_by_hand(*theta, x)
     ask = "em_step should return three things: (weights, means, variances)."
-    new = parts(em_step(*theta, x), 3, ask)
+    new = expect.parts(em_step(*theta, x), 3, ask)
 
     def instead(i, **mistake):
         return em_by_hand(*theta, x, **mistake)[i]
@@ -316,7 +314,7 @@ def q5(shared_m_step, fresh):
     r = torch.softmax(2 * fresh.normal(N, C) + 2 * torch.log_softmax(fresh.normal(C), 0), 1)
     weights, means, truth = pooled(x, r)
     ask = "shared_m_step should return three things: (weights, means, covariance)."
-    new = parts(shared_m_step(x, r), 3, ask)
+    new = expect.parts(shared_m_step(x, r), 3, ask)
     counts = r.sum(0)
 
     expect.close(

@@ -7,22 +7,9 @@ import torch
 import torch.nn.functional as F
 
 from . import expect
-from .answers import call, closes
+from .answers import closes, gradient_of
 
 LOG_2PI = math.log(2 * math.pi)
-
-
-def gradients(function, *tensors):
-    """Probe: d (sum of function(*tensors)) / d each of the tensors; numbers are passed on as they are."""
-    leaves = [t.clone().requires_grad_() if isinstance(t, torch.Tensor) else t for t in tensors]
-    result = call(function, *leaves)
-    expect.that(
-        isinstance(result, torch.Tensor) and result.requires_grad,
-        "its result has no gradient: stay with tensors from the first line to the last, and detach none.",
-    )
-    leaves = [t for t in leaves if isinstance(t, torch.Tensor)]
-    found = torch.autograd.grad(result.sum(), leaves, allow_unused=True)
-    return [torch.zeros_like(t) if g is None else g for t, g in zip(leaves, found, strict=True)]
 
 
 def q1(rate, fresh):
@@ -62,7 +49,7 @@ def q1(rate, fresh):
     )
     nothing = torch.zeros(B, L).double()
     expect.close(rate(nothing, nothing), nothing[:, 0], "the KL of the prior from itself")
-    slopes = rate.run(gradients, mean, log_s)
+    slopes = rate.run(gradient_of, mean, log_s)
     for slope, wanted, name in zip(slopes, (mean, variance - 1), ("mean", "log_s"), strict=True):
         expect.close(slope, wanted, f"the gradient of rate with respect to {name}")
 
@@ -125,7 +112,7 @@ def q2(log_likelihood, fresh):
     expect.close(value, wanted, "log_likelihood of logits beyond ±300")
 
     steep = (30 * torch.sign(logits)).float()
-    slope, _ = log_likelihood.run(gradients, steep, x.float())
+    slope, _ = log_likelihood.run(gradient_of, steep, x.float())
     expect.close(
         slope,
         x - torch.sigmoid(steep).double(),
@@ -183,7 +170,7 @@ def q3(log_weight, fresh):
         2 * (-0.5 * (((x - decoded) / sigma) ** 2 + math.log(2 * math.pi * sigma**2))).sum(1) - truth
     )
     expect.close(log_weight(x, decoded, z, mu, log_var, sigma), truth, "log_weight", values)
-    slopes = log_weight.run(gradients, x, decoded, z, mu, log_var, sigma)
+    slopes = log_weight.run(gradient_of, x, decoded, z, mu, log_var, sigma)
     eps = (z - mu) / (0.5 * log_var).exp()
     wanted = -eps / (0.5 * log_var).exp(), 0.5 * (1 - eps**2)
     for slope, truth, name in zip(slopes[3:], wanted, ("mu", "log_var"), strict=True):

@@ -155,8 +155,7 @@ def q3(loss_and_bound, fresh):
     K, B = fresh.sizes(2, 3, 7)
     log_p, log_q = 3 * fresh.normal(K, B) - 9, fresh.normal(K, B) - 4
     log_w, n = log_p - log_q, K * B
-    pair = loss_and_bound(log_w, log_q)
-    expect.that(isinstance(pair, list) and len(pair) == 2, "loss_and_bound should return (loss, bound).")
+    pair = expect.parts(loss_and_bound(log_w, log_q), 2, "loss_and_bound should return (loss, bound).")
 
     def others(t):
         return (t.sum(0) - t) / (len(t) - 1)
@@ -243,10 +242,7 @@ def q4(noise_to_signal, fresh):
 
 
 def compare_ratios(pair, L, K, elbo, kl):
-    many = isinstance(pair, list) or (isinstance(pair, torch.Tensor) and pair.ndim == 1)
-    expect.that(
-        many and len(pair) == 2, "`noise_to_signal` should return two numbers, (none, leave_one_out)."
-    )
+    pair = expect.parts(pair, 2, "`noise_to_signal` should return two numbers, (none, leave_one_out).")
     level, alone, given = L * elbo**2 / (2 * kl), L + 1, f"noise_to_signal({L}, {K}, {elbo:.2f}, {kl:.2f})"
     none, others, noisy = (alone + level) / K, alone / (K - 1), 1 / (K * (K - 1))
     square = "that is the mean square of the estimate. The variance takes ‖g‖² off."

@@ -30,10 +30,6 @@ def nearest(value, mistakes):
     return {sentence: min(forms, key=distance) for sentence, forms in mistakes.items()}
 
 
-def is_pair(value):
-    return isinstance(value, (list, torch.Tensor)) and len(value) == 2
-
-
 def weibull_slopes(function, u, scale, shape):
     """Probe: z, dz/dscale and dz/dshape, a value for each u."""
     scale, shape = (t.expand(len(u)).clone().requires_grad_() for t in (scale, shape))
@@ -134,7 +130,7 @@ def q2(factors, fresh):
     said, truth = factors_at(factors, k)
     for change in CHANGES:
         pair = said[change]
-        expect.that(is_pair(pair), f'factors(k)["{change}"] should be a pair: (pathwise, score function).')
+        pair = expect.parts(pair, 2, f'factors(k)["{change}"] should be a pair: (pathwise, score function).')
         for value, (right, mistakes), name in zip(
             pair, truth[change], ("pathwise", "score function"), strict=True
         ):
@@ -148,7 +144,7 @@ def q3(width_variances, fresh):
         a, b, c = (float(fresh.uniform(0.6, 2.5)) for _ in range(3))
         a = sign * a
         pair = width_variances(a, b, c)
-        expect.that(is_pair(pair), "width_variances should return a pair: (pathwise, score function).")
+        pair = expect.parts(pair, 2, "width_variances should return a pair: (pathwise, score function).")
         path, score = b**2 + 8 * c**2, 2 * (a + 4 * c) ** 2 + 10 * b**2 + 24 * c**2
         at = f"at a = {a:.2f}, b = {b:.2f}, c = {c:.2f}"
         moment = "that is the mean square. The variance takes the squared mean off, and the mean is 2c."

@@ -6,19 +6,7 @@ import torch
 
 from .. import bounds
 from . import expect
-from .answers import call, closes
-
-
-def gradient(function, log_w):
-    """Probe: d (sum of function(log_w), or its first result) / d log_w."""
-    log_w = log_w.clone().requires_grad_()
-    result = call(function, log_w)
-    result = result[0] if isinstance(result, (tuple, list)) else result
-    expect.that(
-        isinstance(result, torch.Tensor) and result.requires_grad,
-        "its result has no gradient: stay with tensors, and detach only what is meant to be a constant.",
-    )
-    return torch.autograd.grad(result.sum(), log_w)[0]
+from .answers import closes, gradient_of
 
 
 @closes("bounds.iwae", "bounds.log_mean_exp")
@@ -109,8 +97,7 @@ def q4(loss_and_bound, fresh):
     K, B = fresh.sizes(2)
     log_w = 2 * fresh.normal(K, B)
     weights, upside_down = torch.softmax(log_w, 0), torch.softmax(-log_w, 0)
-    pair = loss_and_bound(log_w)
-    expect.that(isinstance(pair, list) and len(pair) == 2, "loss_and_bound should return (loss, bound).")
+    pair = expect.parts(loss_and_bound(log_w), 2, "loss_and_bound should return (loss, bound).")
 
     truth = bounds.iwae(log_w)
     expect.close(
@@ -133,7 +120,7 @@ def q4(loss_and_bound, fresh):
         return torch.autograd.grad(-(torch.softmax(sign * leaf, 0) * leaf).sum(0).mean(), leaf)[0]
 
     expect.close(
-        loss_and_bound.run(gradient, log_w),
+        loss_and_bound.run(gradient_of, log_w)[0],
         -weights / B,
         "the loss's gradient with respect to log_w",
         {

@@ -84,13 +84,6 @@ def _is(value, truth, what, tolerance):
     return True
 
 
-def pair(answer, message):
-    """The two results of an answer, a list or a tensor."""
-    expect.that(isinstance(answer, (list, torch.Tensor)), message)
-    expect.that(not (isinstance(answer, torch.Tensor) and answer.ndim == 0) and len(answer) == 2, message)
-    return answer
-
-
 def q2(factors, fresh):
     for _ in range(3):
         a, b = float(fresh.uniform(2, 9)), float(fresh.uniform(2, 9))
@@ -303,8 +296,8 @@ def measured(fresh, J, S, first=4.0):
 
 def check_slope(slope_interval, K, snr, t):
     S, J = snr.shape
-    slope, half = pair(
-        slope_interval(K, snr, t), "slope_interval should return two numbers: (mean slope, half-width)."
+    slope, half = expect.parts(
+        slope_interval(K, snr, t), 2, "slope_interval should return two numbers: (mean slope, half-width)."
     )
 
     one, log_K, log_snr = torch.ones_like(K), K.log(), snr.log()
@@ -401,7 +394,7 @@ def first_order(d, v, s2, K):
 
 
 def check_pull(pull, d, v, s2, K):
-    both = pair(pull(d, v, s2, K), "pull should return two results: (for c, for log s).")
+    both = expect.parts(pull(d, v, s2, K), 2, "pull should return two results: (for c, for log s).")
     each = second_moments(d, v, s2)
     second, u, L = each.prod(), 2 * s2 - v, len(d)
     truths = dict(zip(("c", "log s"), first_order(d, v, s2, K), strict=True))

@@ -123,11 +123,8 @@ def q1(coefficients, fresh):
             ),
         }
         for name, parts in truth.items():
-            pair = said.get(name)
-            expect.that(
-                isinstance(pair, list) and len(pair) == 2,
-                f'coefficients(log_w)["{name}"] should be a pair, (factor of path, factor of score).',
-            )
+            ask = f'coefficients(log_w)["{name}"] should be a pair, (factor of path, factor of score).'
+            pair = expect.parts(said.get(name), 2, ask)
             for term, value, (factor, mistakes) in zip(("path", "score"), pair, parts, strict=True):
                 what = f"the factor of {term} in {name!r}{where}"
                 expect.close(_spread(value, K, B, what), factor, what, mistakes)

@@ -7,26 +7,13 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from . import expect
-from .answers import call
 
 BITS = "that is in bits. Take natural logarithms: nats."
 
 
-def gradient(function, z, *rest):
-    """Probe: d (sum of function(z, *rest)) / dz."""
-    z = z.clone().requires_grad_()
-    result = call(function, z, *rest)
-    expect.that(
-        isinstance(result, Tensor) and result.requires_grad, "its result has no gradient: stay with tensors."
-    )
-    return torch.autograd.grad(result.sum(), z)[0]
-
-
 def two(value, what: str):
     """The two results of a function that returns two."""
-    good = isinstance(value, list) or (isinstance(value, Tensor) and value.ndim)
-    expect.that(good and len(value) == 2, f"{what} should return two results, in this order.")
-    return value
+    return expect.parts(value, 2, f"{what} should return two results, in this order.")
 
 
 def log_pairs(z, mean, std) -> Tensor:

@@ -18,6 +18,14 @@ def that(condition, message: str) -> None:
         raise Wrong(message)
 
 
+def parts(value, n: int, message: str) -> list:
+    """`value` as the list of its n parts, also where a tensor's first axis holds them."""
+    if isinstance(value, Tensor) and value.dim():
+        value = list(value)
+    that(isinstance(value, list) and len(value) == n, message)
+    return value
+
+
 def close(value, truth, what: str, mistakes: Mistakes | None = None, tolerance: float = 1e-6) -> None:
     """`value` is `truth`, up to `tolerance` (float32: 1e-4) relative to its largest entry, if that is not 0.
 
@@ -75,11 +83,10 @@ def mean(
     for sentence, other in (mistakes or {}).items():
         if off(other) <= sigmas:
             raise Wrong(f"{what}: {sentence} (It is {off(truth):.0f} standard errors from the exact one.)")
-    ratio = float((average * truth).sum() / truth.square().sum())
-    raise Wrong(
-        f"{what} is off: over {R} draws its mean is {off(truth):.0f} standard errors from the exact one. "
-        f"Its ratio to the exact one is {ratio:.2f}."
-    )
+    text = f"{what} is off: over {R} draws its mean is {off(truth):.0f} standard errors from the exact one."
+    if size := float(truth.square().sum()):
+        text += f" Its ratio to the exact one is {float((average * truth).sum()) / size:.2f}."
+    raise Wrong(text)
 
 
 def option(value, truth: str, what: str, options: dict[str, str]) -> None:
