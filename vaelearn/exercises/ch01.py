@@ -259,7 +259,9 @@ CLOSED_EM = tuple(f"exact.GaussianMixture.{name}" for name in ("em", "m_step", "
 def q4(em_step, fresh):
     C, D = fresh.sizes(2, 2, 5)
     x = 2 * fresh.normal(fresh.integer(60, 90), D)
-    weights, means = torch.softmax(0.7 * fresh.normal(C), 0), 1.5 * fresh.normal(C, D)
+    # No two weights are nearly equal: an E-step without them shall differ.
+    order = torch.randperm(C, generator=fresh.generator).double()
+    weights, means = torch.softmax(0.6 * order, 0), 1.5 * fresh.normal(C, D)
     variances = fresh.uniform(1.2, 3, C, D)
     theta = (weights, means, variances)
     truth = em_by_hand(*theta, x)

@@ -26,7 +26,7 @@ def parts(value, n: int, message: str) -> list:
     return value
 
 
-def close(value, truth, what: str, mistakes: Mistakes | None = None, tolerance: float = 1e-6) -> None:
+def close(value, truth, what: str, mistakes: Mistakes | None = None, tolerance: float = 1e-5) -> None:
     """`value` is `truth`, up to `tolerance` (float32: 1e-4) relative to its largest entry, if that is not 0.
 
     Lists and numbers count as tensors; axes of length one are no difference.
@@ -80,10 +80,11 @@ def mean(
         )
     if off(truth) <= sigmas:
         return
+    far = f"{off(truth):.0f}" if off(truth) < 1000 else "over 1,000"
     for sentence, other in (mistakes or {}).items():
         if off(other) <= sigmas:
-            raise Wrong(f"{what}: {sentence} (It is {off(truth):.0f} standard errors from the exact one.)")
-    text = f"{what} is off: over {R} draws its mean is {off(truth):.0f} standard errors from the exact one."
+            raise Wrong(f"{what}: {sentence} (It is {far} standard errors from the exact one.)")
+    text = f"{what} is off: over {R} draws its mean is {far} standard errors from the exact one."
     if size := float(truth.square().sum()):
         text += f" Its ratio to the exact one is {float((average * truth).sum()) / size:.2f}."
     raise Wrong(text)
@@ -98,7 +99,7 @@ def option(value, truth: str, what: str, options: dict[str, str]) -> None:
         raise Wrong(f'{what}: "{value}" is not what happens. {options[value.strip().lower()]}')
 
 
-def _numbers(value, what: str, tolerance: float = 1e-6) -> tuple[Tensor, float]:
+def _numbers(value, what: str, tolerance: float = 1e-5) -> tuple[Tensor, float]:
     try:
         if isinstance(value, list) and all(isinstance(item, Tensor) for item in value):
             value = torch.stack(value)
