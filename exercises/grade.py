@@ -311,7 +311,7 @@ def _learner(path: Path) -> str:
 def _grade_into(pipe, path, tests, limits, seed):
     # A grader of its own for each learner: should a submission find and kill it, the others go on.
     signal.alarm(int(limits.submission) + 120)
-    resource.setrlimit(resource.RLIMIT_AS, (limits.memory, limits.memory))
+    resource.setrlimit(resource.RLIMIT_DATA, (limits.memory, limits.memory))
     torch.set_num_threads(1)  # a forked process may not start the threads of its parent's pool
     try:
         pipe.send(grade(path, tests, limits, seed))
@@ -410,7 +410,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 2) // 2), help="at a time")
     parser.add_argument("--seconds", type=float, default=Limits.call, help="for one cell or call")
     parser.add_argument("--total-seconds", type=float, default=Limits.submission, help="for a submission")
-    parser.add_argument("--gigabytes", type=float, default=Limits.memory / 2**30, help="of address space")
+    parser.add_argument("--gigabytes", type=float, default=Limits.memory / 2**30, help="of memory")
     parser.add_argument("--autograders", type=Path, default=AUTOGRADERS, help="what build.py made")
     args = parser.parse_args()
 

@@ -39,7 +39,7 @@ def ask(shell, name, probe, args, kwargs, closed, seed):
 
 def main():
     read, write, memory, seconds = map(int, sys.argv[1:])
-    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     # Should the grader be gone, this ends a loop all the same.
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_BYTES, FILE_BYTES))

@@ -22,7 +22,7 @@ FULL = [2, 2, 2, 3, 3]
 CELLS = {
     "endless": "while True:\n    pass",
     "stubborn": "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True:\n    pass",
-    "hungry": "import torch\nhoard = [torch.ones(2**28) for _ in range(100)]",
+    "hungry": "import torch\nhoard = [torch.empty(2**28) for _ in range(100)]",
     "crashes": "import os\nos.abort()",
     "kills": "import os, signal\nos.kill(os.getppid(), signal.SIGKILL)",
 }
@@ -148,7 +148,7 @@ def twelve(autograder, notebooks, tmp_path_factory):
     (folder / "corrupt.ipynb").write_text('{"cells": [')
     (folder / "empty.ipynb").touch()
     (folder / "essay.pdf").write_bytes(b"%PDF-1.4")
-    return grade_folder(autograder, folder, "--seed", "3", "--seconds", "3")
+    return grade_folder(autograder, folder, "--seed", "3", "--seconds", "4")
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def twelve(autograder, notebooks, tmp_path_factory):
         ("in-a-folder", FULL, ""),
         ("untouched", [0] * 5, ""),
         ("slow", [2, 2, 2, 3, 0], ""),
-        ("endless", FULL, "ran longer than 3 s and was interrupted"),
+        ("endless", FULL, "ran longer than 4 s and was interrupted"),
         ("stubborn", FULL, "had to be ended; it was left out"),
         ("hungry", FULL, "memory"),
         ("crashes", FULL, "ended the process (SIGABRT); it was left out"),
@@ -181,7 +181,7 @@ def test_twelve_submissions_get_their_marks_and_reasons(twelve, learner, expecte
 
 def test_a_report_holds_what_the_checks_said(twelve):
     report = (twelve[1] / "slow.html").read_text("utf-8")
-    assert "As in the notebook: <code>resample</code> ran longer than 3 s and was interrupted" in report
+    assert "As in the notebook: <code>resample</code> ran longer than 4 s and was interrupted" in report
     assert "Is the <code>...</code> still there" in (twelve[1] / "untouched.html").read_text("utf-8")
 
 
