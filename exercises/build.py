@@ -71,6 +71,7 @@ def learner_notebook(path: Path):
     notebook.cells = [cell for cell in notebook.cells if cell.source.strip()]
     for number, cell in enumerate(notebook.cells, 1):
         cell.id = f"c{number:03d}"
+        cell.source = cell.source.strip("\n")
         cell.metadata.pop("lines_to_next_cell", None)
     return notebook
 

@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -43,7 +44,8 @@ NOTEBOOK_BYTES = 50 * 2**20
 START = 60.0  # seconds for the process to begin: its imports are not the learner's time
 TEXT = 2000  # characters of a message
 UNREADABLE = "answered with something unreadable"
-_CHECKS_ONLY = re.compile(r"\s*(grader\.(check|solution)\(.*\)\s*)+")
+MARGIN = 60.0  # seconds beyond a submission's own after which its grader is ended
+_CHECK = re.compile(r"\s*(grader\.(check|solution)\([^()]*\)\s*)?")
 
 
 @dataclass
@@ -67,6 +69,7 @@ class Process:
         (read, self.requests), (self.replies, write) = os.pipe(), os.pipe()
         environment = {"PATH": os.environ.get("PATH", ""), "HOME": folder, "MPLBACKEND": "agg"}
         environment |= {"OMP_NUM_THREADS": "1", "IPYTHONDIR": folder, "MPLCONFIGDIR": folder}
+        environment |= {"PIP_NO_INDEX": "1", "PIP_DRY_RUN": "1"}  # a notebook's %pip changes nothing here
         settings = map(str, (read, write, limits.memory, int(limits.submission)))
         self.process = subprocess.Popen(
             [sys.executable, HERE / "worker.py", *settings],
@@ -121,8 +124,9 @@ class Process:
     def _read(self, size: int, deadline: float) -> bytes:
         data = b""
         while len(data) < size:
-            ready, _, _ = select.select([self.replies], [], [], max(0.0, deadline - time.monotonic()))
-            if not ready:
+            left = deadline - time.monotonic()
+            ready, _, _ = select.select([self.replies], [], [], max(0.0, left))
+            if left < 0 or not ready:
                 raise TimeoutError
             piece = os.read(self.replies, min(size - len(data), 2**20))
             if not piece:
@@ -174,6 +178,7 @@ class Submission(dict):
 
     def request(self, *request) -> dict:
         """The reply of the submission's process. Raises Stopped; the next request starts a new process."""
+        self._seconds()
         try:
             if self.process is None:
                 self._start()
@@ -235,20 +240,31 @@ class RemoteAnswer(Answer):
 def _code(path: Path) -> dict[int, str]:
     """The notebook's code cells by number, without those that only ask for checks."""
     if path.is_dir():
-        found = [p for p in path.rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts]
+        found = [p for p in path.rglob("*.ipynb") if not _hidden(p.relative_to(path))]
         if len(found) != 1:
             raise ValueError(f"a folder with one notebook was expected; this one holds {len(found)}")
         (path,) = found
+    if not path.is_file():
+        raise ValueError("this is not a file")
     if path.stat().st_size > NOTEBOOK_BYTES:
         raise ValueError(f"this file is larger than {NOTEBOOK_BYTES >> 20} MiB")
     try:
-        notebook = nbformat.read(path, as_version=4)
+        notebook = nbformat.reads(path.read_text("utf-8-sig"), as_version=4)
         cells = [str(cell.source) for cell in notebook.cells if cell.cell_type == "code"]
     except Exception as error:  # whatever a file that is no notebook makes the reader say
         raise ValueError(f"this is not a notebook that can be read ({type(error).__name__})") from None
     if not any(source.strip() for source in cells):
         raise ValueError("this notebook has no code")
-    return {n: source for n, source in enumerate(cells, 1) if not _CHECKS_ONLY.fullmatch(source)}
+    return {
+        n: source
+        for n, source in enumerate(cells, 1)
+        if not all(_CHECK.fullmatch(line) for line in source.splitlines())
+    }
+
+
+def _hidden(path: Path) -> bool:
+    # Checkpoints, and what macOS puts into its archives.
+    return any(part.startswith((".", "__MACOSX")) for part in path.parts)
 
 
 @dataclass
@@ -294,12 +310,16 @@ def grade(path: Path, tests: list[Path], limits: Limits, seed: int) -> Report:
     return report
 
 
+def _late(*_):
+    raise TimeoutError("it took too long")
+
+
 def _said(result) -> list[str]:
     """What the checks of a question said; further checks begin with the notebook's own."""
     said = {}
     for case in result.test_case_results:
         asked = "Further checks" if case.test_case.hidden else "As in the notebook"
-        text = "passed." if case.passed else case.message.rpartition("Wrong: ")[2]
+        text = "passed." if case.passed else case.message.partition("Wrong: ")[2]
         said[asked] = "the same." if not case.passed and text in said.values() else text
     return [f"{asked}: {text}" for asked, text in said.items()]
 
@@ -310,7 +330,8 @@ def _learner(path: Path) -> str:
 
 def _grade_into(pipe, path, tests, limits, seed):
     # A grader of its own for each learner: should a submission find and kill it, the others go on.
-    signal.alarm(int(limits.submission) + 120)
+    signal.signal(signal.SIGALRM, _late)
+    signal.alarm(int(limits.submission + MARGIN / 2))
     resource.setrlimit(resource.RLIMIT_DATA, (limits.memory, limits.memory))
     torch.set_num_threads(1)  # a forked process may not start the threads of its parent's pool
     try:
@@ -330,12 +351,15 @@ def grade_all(paths: list[Path], tests: list[Path], limits: Limits, seed: int, j
             process = context.Process(target=_grade_into, args=(child, path, tests, limits, seed))
             process.start()
             child.close()
-            running[pipe] = path, process
-        for pipe in wait(list(running)):
-            path, process = running.pop(pipe)
+            running[pipe] = path, process, time.monotonic() + limits.submission + MARGIN
+        for _, process, end_by in running.values():
+            if time.monotonic() > end_by:
+                process.kill()  # a process that was stopped answers to nothing else
+        for pipe in wait(list(running), timeout=1):
+            path, process, _ = running.pop(pipe)
             try:
                 yield pipe.recv()
-            except EOFError:
+            except (EOFError, OSError):
                 ended = "its grader was ended from outside: look at this one by hand"
                 yield Report(_learner(path), remarks=[ended])
             process.join()
@@ -345,7 +369,7 @@ def write_marks(reports: list[Report], path: Path) -> None:
     """The mark sheet: a line per learner, a column per question."""
     questions = max((report.questions for report in reports), key=len)
     possible = sum(possible for _, possible, _ in questions.values())
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         sheet = csv.writer(file)
         sheet.writerow(["learner", *questions, "total", "out of", "seconds", "remarks"])
         for report in reports:
@@ -377,6 +401,7 @@ def write_report(report: Report, chapter: int, path: Path) -> None:
             remarks=f"<h2>While the notebook ran</h2><ul>{remarks}</ul>" if remarks else "",
         ),
         encoding="utf-8",
+        errors="backslashreplace",
     )
 
 
@@ -419,10 +444,14 @@ def main() -> None:
         parser.error(f"no autograder for chapter {args.chapter}: `make assign` builds those of 1 to 11")
     if not args.folder.is_dir():
         parser.error(f"{args.folder} is not a folder")
-    paths = sorted(p for p in args.folder.iterdir() if not p.name.startswith("."))
+    folder = args.folder.resolve()
+    paths = sorted(p for p in folder.iterdir() if not _hidden(p.relative_to(folder)))
     if not paths:
         parser.error(f"{args.folder} is empty: put one notebook per learner into it")
-    out = args.out or args.folder.with_name(f"{args.folder.resolve().name}-marks")
+    twice = [name for name, times in Counter(map(_learner, paths)).items() if times > 1]
+    if twice:
+        parser.error(f"these names stand for two submissions each: {', '.join(twice)}")
+    out = args.out or folder.with_name(f"{folder.name}-marks")
     out.mkdir(parents=True, exist_ok=True)
     seed = secrets.randbits(40) if args.seed is None else args.seed
     limits = Limits(args.seconds, args.total_seconds, int(args.gigabytes * 2**30))
@@ -432,11 +461,12 @@ def main() -> None:
     except (Stopped, OSError) as error:
         parser.error(f"no submission can run: an empty one, with {args.gigabytes:g} GiB, {error}")
 
-    graded = grade_all(paths, tests, limits, seed, args.jobs)
+    graded = grade_all(paths, tests, limits, seed, max(1, args.jobs))
     reports = sorted(tqdm(graded, total=len(paths), desc="graded"), key=lambda report: report.learner)
     write_marks(reports, out / "marks.csv")
     for report in reports:
-        write_report(report, args.chapter, out / f"{report.learner}.html")
+        # A file's name may have 255 bytes.
+        write_report(report, args.chapter, out / f"{report.learner[:60]}.html")
     print(f"{len(reports)} submissions, seed {seed}: {out / 'marks.csv'} and a report per learner beside it.")
 
 

@@ -41,11 +41,14 @@ def main():
     read, write, memory, seconds = map(int, sys.argv[1:])
     resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     # Should the grader be gone, this ends a loop all the same.
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
     resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_BYTES, FILE_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     torch.set_num_threads(1)
+    sys.path[0] = os.getcwd()  # as in a notebook: what %%writefile wrote can be imported
     shell = InteractiveShell.instance(colors="NoColor")
+    # There is nothing to draw on, and %matplotlib would take the rest of its cell down with it.
+    shell.register_magic_function(lambda line: None, "line", "matplotlib")
     requests, replies = os.fdopen(read, "rb"), os.fdopen(write, "wb")
     number = 0
     while True:

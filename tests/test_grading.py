@@ -16,7 +16,8 @@ from conftest import ROOT
 from exercises import build, grade
 
 SET = ROOT / "exercises" / "05_importance_weighting"
-FULL = [2, 2, 2, 3, 3]
+FULL = [2, 2, 2, 3, 3, 3]
+NONE = [0] * 6
 
 # Each is a cell put in after the imports of an otherwise perfect notebook.
 CELLS = {
@@ -128,7 +129,7 @@ def grade_folder(autograder, folder, *flags):
 
 
 def marks(row):
-    return [float(row[f"q{n}"]) for n in range(1, 6)]
+    return [float(row[f"q{n}"]) for n in range(1, 7)]
 
 
 @pytest.fixture(scope="module")
@@ -156,16 +157,16 @@ def twelve(autograder, notebooks, tmp_path_factory):
     [
         ("perfect", FULL, ""),
         ("in-a-folder", FULL, ""),
-        ("untouched", [0] * 5, ""),
-        ("slow", [2, 2, 2, 3, 0], ""),
+        ("untouched", NONE, "TypeError"),
+        ("slow", [2, 2, 2, 3, 0, 3], ""),
         ("endless", FULL, "ran longer than 4 s and was interrupted"),
         ("stubborn", FULL, "had to be ended; it was left out"),
         ("hungry", FULL, "memory"),
         ("crashes", FULL, "ended the process (SIGABRT); it was left out"),
-        ("kills", [0] * 5, "look at this one by hand"),
-        ("corrupt", [0] * 5, "not a notebook"),
-        ("empty", [0] * 5, "not a notebook"),
-        ("essay.pdf", [0] * 5, "not a notebook"),
+        ("kills", NONE, "look at this one by hand"),
+        ("corrupt", NONE, "not a notebook"),
+        ("empty", NONE, "not a notebook"),
+        ("essay.pdf", NONE, "not a notebook"),
     ],
 )
 def test_twelve_submissions_get_their_marks_and_reasons(twelve, learner, expected, remark):
@@ -185,13 +186,83 @@ def test_a_report_holds_what_the_checks_said(twelve):
     assert "Is the <code>...</code> still there" in (twelve[1] / "untouched.html").read_text("utf-8")
 
 
+HONEST = """
+%matplotlib inline
+import matplotlib.pyplot as plt, tqdm
+plt.plot([1, 2]); plt.show()
+for _ in tqdm.tqdm(range(3)):
+    pass
+!echo from the shell
+await __import__("asyncio").sleep(0)
+grader.check("q1"); kept = 1
+assert kept == 1
+print("x" * 10**7)
+torch.set_default_dtype(torch.float32)
+"""
+
+
+def test_what_honest_notebooks_do_costs_nothing(autograder, notebooks, tmp_path):
+    folder = tmp_path / "honest"
+    (folder / "mac" / "__MACOSX").mkdir(parents=True)
+    solved, _ = notebooks
+    nbformat.write(with_cell(solved, "def iwae", HONEST), folder / "odd.ipynb")
+    nbformat.write(solved, folder / "mac" / "mine.ipynb")
+    (folder / "mac" / "__MACOSX" / "._mine.ipynb").touch()
+    written = with_cell(solved, "def first_order", "%%writefile helper.py\nnumber = 2")
+    written = with_cell(written, "def loss_and_bound", "from helper import number\nassert number == 2")
+    (folder / "bom.ipynb").write_text(nbformat.writes(written), "utf-8-sig")
+    sheet, _ = grade_folder(autograder, folder)
+    for name in ("odd", "mac", "bom"):
+        assert (marks(sheet[name]), sheet[name]["remarks"]) == (FULL, "")
+
+
+def test_odd_files_and_texts_do_not_stop_the_others(autograder, notebooks, tmp_path):
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    solved, student = notebooks
+    os.mkfifo(folder / "pipe")
+    (folder / "nowhere.ipynb").symlink_to(folder / "missing")
+    (folder / ("long" * 62)).mkdir()
+    nbformat.write(with_cell(student, "def iwae", 'raise ValueError("\\udcff")'), folder / "text.ipynb")
+    nbformat.write(solved, folder / "whole.ipynb")
+    sheet, out = grade_folder(autograder, folder, "--jobs", "0")
+    assert len(sheet) == len(list(out.glob("*.html"))) == 5
+    assert marks(sheet["whole"]) == FULL
+    assert "not a file" in sheet["pipe"]["remarks"] and "udcff" in sheet["text"]["remarks"]
+
+
+def test_a_grader_that_was_stopped_is_ended(autograder, notebooks, tmp_path):
+    stop = "import os, signal\nos.kill(os.getppid(), signal.SIGSTOP)"
+    nbformat.write(with_cell(notebooks[0], "def iwae", stop), tmp_path / "a.ipynb")
+    program = """
+import sys
+from pathlib import Path
+from exercises import grade
+grade.MARGIN = 2
+tests = sorted(Path(sys.argv[2]).glob("05/autograder/tests/q*.py"))
+(report,) = grade.grade_all([Path(sys.argv[1])], tests, grade.Limits(submission=4), 1, 1)
+print(report.remarks)
+"""
+    command = [sys.executable, "-c", program, str(tmp_path / "a.ipynb"), str(autograder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert "ended from outside" in done.stdout, done.stderr
+
+
+def test_two_submissions_of_one_name_are_refused(autograder, tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a.ipynb").touch()
+    command = [sys.executable, "exercises/grade.py", "5", str(tmp_path), "--autograders", str(autograder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and "two submissions each: a" in done.stderr
+
+
 def test_tricks_earn_nothing(autograder, notebooks, tmp_path):
     folder = tmp_path / "tricks"
     folder.mkdir()
     for name, source in TRICKS.items():
         nbformat.write(with_cell(notebooks[1], 'check("q1")', source), folder / f"{name}.ipynb")
     sheet, _ = grade_folder(autograder, folder, "--seconds", "5")
-    assert {name: marks(row) for name, row in sheet.items()} == {name: [0] * 5 for name in TRICKS}
+    assert {name: marks(row) for name, row in sheet.items()} == {name: NONE for name in TRICKS}
 
 
 WRITE_EVERYWHERE = """
@@ -234,6 +305,7 @@ def test_the_worker_is_told_nothing_it_could_use(tmp_path):
     finally:
         process.end()
     ours = {"PATH", "HOME", "MPLBACKEND", "OMP_NUM_THREADS", "IPYTHONDIR", "MPLCONFIGDIR"}
+    ours |= {"PIP_NO_INDEX", "PIP_DRY_RUN"}
     assert ours <= set(reply["value"]) <= ours | {"LC_CTYPE", "PWD", "SHLVL", "_"}
 
 

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Exercises 5: importance weighting
 #
-# Five questions on chapter 5, from five minutes to a good half hour. Write where the `...` stand, then run the
+# Six questions on chapter 5, from five minutes to the better part of an hour. Write where the `...` stand, then run the
 # check below your answer. It tries you on problems it has just made up, and says what it found. A wrong answer
 # costs nothing: the message is there to be read. `grader.solution("q1")` opens a worked solution once you have tried.
 #
@@ -76,8 +76,9 @@ def first_order_gap(m, s, K):
 
 # %% [markdown]
 # $\mathbb E[w] = e^{m + s^2/2} = p(x)$ and $\mathbb E[w^2] = e^{2m + 2s^2}$. So
-# $\mathrm{Var}[w] / p(x)^2 = \mathbb E[w^2] / p(x)^2 - 1 = e^{s^2} - 1$, and $m$ drops out. For $s = 3$ that is 8,100:
-# the first order needs thousands of samples before it says anything, though the ELBO's gap is only $s^2/2 = 4.5$ nats.
+# $\mathrm{Var}[w] / p(x)^2 = \mathbb E[w^2] / p(x)^2 - 1 = e^{s^2} - 1$, and $m$ drops out. For $s = 3$ that is 8,100,
+# and at $K = 8{,}100$ the first order says half a nat. The gap there is about 0.07: the next term, some
+# $\tfrac23 e^{2s^2}/K$ of the first, is small only beyond $4 \cdot 10^7$ samples. The ELBO's gap is a mere $s^2/2 = 4.5$ nats.
 
 # %% [raw]
 # # END SOLUTION
@@ -88,7 +89,7 @@ def first_order_gap(m, s, K):
 # %% [markdown]
 # ## Question 3: what does doubling do?
 #
-# *Predict, five minutes.* A model and a $q$ that is not the posterior are fixed. You go from $K$ to $2K$ samples. Say
+# *Predict, five minutes.* A model and a $q$ that is not the posterior are fixed (so $w$ varies). You go from $K$ to $2K$ samples. Say
 # of each quantity whether it goes `"up"`, `"down"` or stays the `"same"`. Only then run the cell below the check.
 #
 # - `"bound"`: the mean of $\mathcal L_K$ over many draws
@@ -206,7 +207,7 @@ def loss_and_bound(log_w):
 # 1. A softmax of the *loss* gives the worst sample the largest weight: it must be taken of $\log w$.
 # 2. The weights are constants in $\nabla \mathcal L_K = \sum_k \tilde w_k \nabla \log w_k$. Undetached, autograd
 #    adds $\sum_k \log w_k \nabla \tilde w_k$.
-# 3. $\sum_k \tilde w_k \log w_k$ is not $\mathcal L_K$: it is too high by $\log K - H(\tilde w)$.
+# 3. Even with the right weights, $\sum_k \tilde w_k \log w_k$ is not $\mathcal L_K$: it is too high by $\log K - H(\tilde w)$.
 
 # %% [raw]
 # # END SOLUTION
@@ -217,7 +218,7 @@ def loss_and_bound(log_w):
 # %% [markdown]
 # ## Question 5: draw from q_IW
 #
-# *Implement, half an hour.* Importance weighting implies a posterior of its own: draw $K$ samples from $q$, keep one of
+# *Implement, a quarter of an hour.* Importance weighting implies a posterior of its own: draw $K$ samples from $q$, keep one of
 # them, the $k$-th with probability $\tilde w_k$. Write that last step for a batch, each data point on its own.
 # No loop over data points, please.
 
@@ -248,6 +249,65 @@ def resample(z, log_w):
 
 # %% [raw]
 # # END QUESTION
+
+# %% [markdown]
+# ## Question 6: no Monte Carlo at all
+#
+# *Implement, three quarters of an hour.* Suppose $w$ takes only $C$ values $v_1, \dots, v_C$, with probabilities
+# $\rho_1, \dots, \rho_C$. Then $\mathcal L_K = \mathbb E \log \bar w$, with $\bar w$ the mean of $K$ independent weights,
+# is a finite sum. Compute it exactly. There are $C^K$ draws, and $K$ may be 30: what of a draw does $\bar w$ depend on?
+
+# %% [raw]
+# # BEGIN QUESTION
+# name: q6
+# points: 3
+
+# %% [raw]
+# # BEGIN SOLUTION
+
+
+# %%
+import itertools  # SOLUTION NO PROMPT
+
+
+def exact_bound(values, probabilities, K):
+    """values (C,) > 0, probabilities (C,) > 0, summing to 1 -> L_K (), in nats.
+
+    C is 3 at most.
+    """
+    # BEGIN SOLUTION
+    total = torch.zeros(())
+    for kinds in itertools.combinations_with_replacement(range(len(values)), K):
+        counts = torch.bincount(torch.tensor(kinds), minlength=len(values))
+        orders = math.lgamma(K + 1) - torch.lgamma(counts + 1.0).sum()
+        chance = (orders + (counts * probabilities.log()).sum()).exp()
+        total = total + chance * ((counts * values).sum() / K).log()
+    return total
+    # END SOLUTION
+
+
+# %% [markdown]
+# $\bar w$ depends only on the *counts* $n_c$, how often each value came. They are multinomial:
+#
+# $$\mathcal L_K = \sum_{n_1 + \dots + n_C = K} \frac{K!}{\prod_c n_c!} \prod_c \rho_c^{n_c} \;
+# \log \Big(\frac1K \sum_c n_c v_c\Big).$$
+#
+# For $C = 3$ and $K = 30$ that is 496 terms in place of $3^{30}$. The factorials go in as logarithms: $30!$ has 33 digits.
+# Here the chapter's theorems can be tried to the last digit; the cell below does so with the bias.
+
+# %% [raw]
+# # END SOLUTION
+
+# %% [raw]
+# # END QUESTION
+
+# %%
+values, probabilities = torch.tensor([0.2, 1.0, 3.0]), torch.tensor([0.5, 0.3, 0.2])
+p = (values * probabilities).sum()
+variance = ((values / p - 1) ** 2 * probabilities).sum()
+for K in (1, 4, 16, 30):
+    gap = p.log() - exact_bound(values, probabilities, K)
+    print(f"K = {K:2d}: gap {gap:.5f}   Var[w] / 2Kp² {variance / (2 * K):.5f}")
 
 # %% [markdown]
 # That was the last one. Chapter 6 asks what a tighter bound does to the gradients.

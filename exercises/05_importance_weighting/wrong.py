@@ -1,5 +1,6 @@
 """Natural wrong answers to chapter 5's questions, and words that the message must hold."""
 
+import itertools
 import math
 
 import torch
@@ -107,3 +108,39 @@ def resample(z, log_w):
 def resample(z, log_w):
     k = torch.distributions.Categorical(logits=-log_w.T).sample()
     return z[k, torch.arange(z.shape[1])]
+
+
+@wrong("q5", says="all data points keep the same k")
+def resample(z, log_w):
+    return z[torch.distributions.Categorical(logits=log_w[:, 0]).sample()]
+
+
+@wrong("q1", says="its own for each column")
+def iwae(log_w):
+    return log_w.max() + (log_w - log_w.max()).exp().mean(0).log()
+
+
+@wrong("q6", says="log p(x)")
+def exact_bound(values, probabilities, K):
+    return (probabilities * values).sum().log()
+
+
+@wrong("q6", says="In how many orders")
+def exact_bound(values, probabilities, K):
+    total = 0.0
+    for kinds in itertools.combinations_with_replacement(range(len(values)), K):
+        kinds = list(kinds)
+        total += probabilities[kinds].prod() * values[kinds].mean().log()
+    return total
+
+
+@wrong("q6", says="not their sum")
+def exact_bound(values, probabilities, K):
+    draws = torch.tensor(list(itertools.product(range(len(values)), repeat=K)))
+    return (probabilities[draws].prod(1) * values[draws].sum(1).log()).sum()
+
+
+@wrong("q6", says="all draws were taken")
+def exact_bound(values, probabilities, K):
+    draws = torch.tensor(list(itertools.product(range(len(values)), repeat=K)))
+    return values[draws].mean(1).log().mean()

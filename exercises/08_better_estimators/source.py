@@ -91,7 +91,7 @@ def coefficients(log_w):
 # order, for one parameter of $\phi$? (The conditions of the chapter's theorems hold, $q$ is not the posterior, and no
 # leading term happens to be zero.) Commit yourself before you run the cell below the check.
 #
-# - `"iwae_snr"`: the SNR of IWAE's gradient
+# - `"iwae_snr"`: the SNR of IWAE's gradient (|mean| over standard deviation)
 # - `"dreg_noise"`: the standard deviation of DReG's gradient
 # - `"dreg_snr"`: the SNR of DReG's gradient
 # - `"stl_error"`: how far the mean of the biased STL is from $\nabla_\phi \mathcal L_K$, relative to the size of
@@ -251,8 +251,10 @@ def landing(v, rho):
 # *DReG.* Where $d > (1 + |\rho|)/2$, so that the integral is finite, with $a = 1/d$,
 # $\mathbb E_q[r^2] \propto a^{-1}\, \big[(2\lambda_+ - a)(2\lambda_- - a)\big]^{-1/2}$. Set the derivative of its
 # logarithm to zero: $a^2 - 3ga + 2g = 0$. The smaller root is the one in range, and
-# $d = 1/a = \big(3 + \sqrt{1 + 8\rho^2}\big)/4$, *above* the posterior's own variance: a good proposal is wide. So the
-# three put $q$ in three places, and only DReG's is the one that makes $\mathcal L_K$ largest.
+# $d = 1/a = \big(3 + \sqrt{1 + 8\rho^2}\big)/4$, for $\rho \ne 0$ *above* the posterior's own variance: a good proposal is
+# wide. So the three put $q$ in three places, and for large $K$ only DReG's makes $\mathcal L_K$ largest. (The first order
+# of the gap needs little more than two moments of $r$. The chapter's theorem asks for twelve, and here the
+# twelfth is finite only for small $|\rho|$.)
 
 # %% [raw]
 # # END SOLUTION
@@ -346,8 +348,8 @@ def dreg_losses(draw):
 # and whose gradient in $\theta$ is that of $\hat{\mathcal L}$. $b_k$ is $\hat{\mathcal L}$ with $\log w_k$ replaced by
 # the mean of the other $K - 1$ log-weights. The check goes through all tuples of samples, so it knows the right
 # answer exactly. It also tries weights of which one is nearly all: there a sum minus its largest term is nothing but
-# rounding. The cell below it trains a mixture with your surrogate and with the library's: the same seed, so the same
-# result.
+# rounding. Write the baseline out: the library's is closed while yours is checked. The cell below the check trains a
+# mixture with your surrogate and with the library's: the same seed, so the same result.
 
 # %% [raw]
 # # BEGIN QUESTION
@@ -379,7 +381,7 @@ def vimco(log_w, log_q):
 # `reward * log_q` is then $\sum_k (\hat{\mathcal L} - b_k)\,\mathrm{score}_k$. The term `+ bound` does two things. For
 # $\phi$, autograd finds $\log q$ in its weights and returns $-\sum_k \tilde w_k\,\mathrm{score}_k$; for $\theta$ it is
 # the whole gradient. $b_k$ must not contain $w_k$: then it is independent of $\mathrm{score}_k$, whose mean is zero,
-# and costs no bias. Any other function of the other samples is as unbiased, but not as quiet.
+# and costs no bias. Any other function of the other samples is as unbiased; how quiet it is, is another question.
 
 # %% [raw]
 # # END SOLUTION

@@ -32,6 +32,18 @@ def coefficients(log_w):
     return table(w) | {"iwae": (w, w)}
 
 
+@wrong("q1", says="its sign is a loss's")
+def coefficients(log_w):
+    w = torch.softmax(log_w, 0)
+    return {name: (-a, -b) for name, (a, b) in table(w).items()}
+
+
+@wrong("q1", says="doubly reparameterized wake phase")
+def coefficients(log_w):
+    w = torch.softmax(log_w, 0)
+    return table(w) | {"rws": (w - w**2, 0.0)}
+
+
 @wrong("q1", says="what the score turns into")
 def coefficients(log_w):
     w = torch.softmax(log_w, 0)
@@ -140,6 +152,13 @@ def dreg_losses(draw):
     return loss, loss
 
 
+@wrong("q4", says="log q still holds φ: the score is in it, and DReG has none. One more is in this gradient.")
+def dreg_losses(draw):
+    weights = torch.softmax(draw.log_w, 0)
+    loss = -(weights**2 * draw.log_w).sum(0).mean()
+    return loss, loss
+
+
 @wrong("q4", says="log q still holds φ")
 def dreg_losses(draw):
     weights = torch.softmax(draw.log_w, 0).detach()
@@ -207,6 +226,19 @@ def vimco(log_w, log_q):
     bound = torch.logsumexp(log_w, 0) - math.log(K)
     parts = torch.where(torch.eye(K, dtype=torch.bool)[:, :, None], of_the_others(log_w), log_w)
     return ((bound - torch.logsumexp(parts, 1) + math.log(K)) * log_q).sum(0) + bound
+
+
+@wrong("q5", says="is in it twice")
+def vimco(log_w, log_q):
+    whole = with_baseline(log_w, log_q, 1.0, of_the_others(log_w))
+    return whole - (torch.softmax(log_w, 0).detach() * log_q).sum(0)
+
+
+@wrong("q5", says="L̂ in the reward carries a gradient")
+def vimco(log_w, log_q):
+    score = with_baseline(log_w, log_q, 0.0, of_the_others(log_w))
+    bound = torch.logsumexp(log_w, 0) - math.log(len(log_w))
+    return score + ((bound - bound.detach()) * log_q).sum(0) + bound
 
 
 @wrong("q5", says="a loss's")

@@ -198,15 +198,18 @@ def measure(x, s=1e-4, shift=0.0):
 
 
 c, r, L, v, before = 10, 3, 2, 1.5, measure(ring(300))
+said = prediction(c, r, L, v)
+print("           change of I        change of KL(q(z) || p(z))")
 for name, after in (
     ("narrower", measure(ring(300), s=1e-4 / c)),
     ("copies", measure(ring(300).repeat(r, 1))),
     ("fresh", measure(ring(300 * r))),
     ("shifted", measure(ring(300), shift=v)),
 ):
-    print(f"{name:9s}  I {after[0] - before[0]:+.2f}", end="")
-    print(f"   KL(q(z) || p(z)) {after[1] - before[1]:+.2f}")
-print(f"log c {math.log(c):.2f}   log r {math.log(r):.2f}   v {v}   L {L}")
+    print(f"{name:9s}", end="")
+    for you, old, new in zip(said[name], before, after, strict=True):
+        print(f"  {new - old:+.2f} (you: {you:+.2f})", end="")
+    print()
 
 # %% [markdown]
 # ## Question 4: two points with many pixels
@@ -255,19 +258,25 @@ def explosion_rate(c, s, D, beta, rho):
 # %% [raw]
 # # END QUESTION
 
+# %% [markdown]
+# Your limit, beside the objective at $\mu = 100\, s$ by quadrature (with $\beta = c = \rho = 1$). How wide may a code be
+# with 784 pixels?
+
 
 # %%
-def objective(mu, s, D, beta):
-    """L_beta with c = rho = 1, by quadrature."""
+def objective(mu, s, D):
+    """L_beta with beta = c = rho = 1."""
     terms = TwoClusters(mu, s).terms()
-    return D * terms["reconstruction"] - beta * terms["kl"]
+    return D * terms["reconstruction"] - terms["kl"]
 
 
 for D in (1, 784):
     for s in (0.5, 1.0, 19.0, 21.0):
         mu = 100 * s
-        value = objective(mu, s, D, beta=1.0) / mu**2
-        print(f"D = {D:3d}  s = {s:4.1f}   L / mu² {value:9.4f}")
+        value = objective(mu, s, D) / mu**2
+        limit = explosion_rate(1, s, D, 1, 1)
+        print(f"D = {D:3d}  s = {s:4.1f}   L / mu² {value:9.4f}", end="")
+        print(f"   your limit {limit:9.4f}")
 
 # %% [markdown]
 # ## Question 5: the split from a batch
@@ -369,8 +378,8 @@ with torch.no_grad():
             terms = vl.metrics.information(model, batch)
             equal.append(terms["mutual_information"].mean())
         low, high = (sum(e) / len(e) for e in (equal, repaired))
-        print(f"B = {B:2d}   equal {low:.2f}   repaired {high:.2f}", end="")
-        print(f"   log B {math.log(B):.2f}")
+        print(f"B = {B:2d}   equal {low:.2f} (log B {math.log(B):.2f})", end="")
+        print(f"   repaired {high:.2f}")
 
 # %% [markdown]
 # ## Question 6: what can the best decoder reach?
@@ -423,7 +432,8 @@ def best_elbos(p_data, images, encoder, prior):
 # The first can be written more shortly. $-H_q(x \mid z) = -H(p_D) + I_q$, and the information that the KL charges is
 # paid back in full: what remains is $-H(p_D) - \mathrm{KL}(q(z)\,\|\,p(z))$. The code's content has no say in it.
 # The difference of the two, $\sum_d H_q(x_d \mid z) - H_q(x \mid z) \ge 0$, is how much the pixels still know about one
-# another once the code is known. Only a decoder that *cannot* tie pixels together is made to use a code.
+# another once the code is known. Only a decoder that *cannot* reach $q(x \mid z)$ by itself, here because it cannot tie
+# pixels together, gains by a code.
 
 # %% [raw]
 # # END SOLUTION

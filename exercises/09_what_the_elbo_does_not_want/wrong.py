@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import torch
 from torch.distributions import Normal
 
@@ -51,6 +52,19 @@ def log_aggregate(z, mean, std):
 def log_aggregate(z, mean, std):
     variance = (std**2).mean(0) + mean.var(0, correction=0)
     return Normal(mean.mean(0), variance.sqrt()).log_prob(z).sum(-1)
+
+
+@wrong("q1", says="no gradient reaches `z`")
+def log_aggregate(z, mean, std):
+    each = Normal(mean, std).log_prob(z.detach()[:, None])
+    return each.sum(-1).logsumexp(1) - math.log(len(mean))
+
+
+@wrong("q1", says="stay with tensors")
+def log_aggregate(z, mean, std):
+    z, mean, std = (t.detach().numpy() for t in (z, mean, std))
+    each = -(((z[:, None] - mean) / std) ** 2) / 2 - np.log(std) - math.log(2 * math.pi) / 2
+    return np.logaddexp.reduce(each.sum(-1), 1) - math.log(len(mean))
 
 
 def kl(q, p):
@@ -167,6 +181,11 @@ def explosion_rate(c, s, D, beta, rho):
     return D / (4 * s**2) - beta / 2
 
 
+@wrong("q4", says="the KL is subtracted")
+def explosion_rate(c, s, D, beta, rho):
+    return D / (4 * s**2) + beta / (2 * rho**2)
+
+
 @wrong("q4", says="β is missing")
 def explosion_rate(c, s, D, beta, rho):
     return D / (4 * s**2) - 1 / (2 * rho**2)
@@ -187,6 +206,8 @@ def estimate(latents="sum", axis=1, own="1/N"):
             "1/N": (1 / N, (1 - 1 / N) / (B - 1)),
             "1/B": (1 / B, 1 / B),
             "sum/N": (1 / N, 1 / N),
+            "others/B": (1 / N, 1 / B),
+            "sum/NB": (1 / (N * B), 1 / (N * B)),
             "0": (0.0, 1 / (B - 1)),
         }[own]
         weights = torch.full((B, B), rest, dtype=z.dtype).fill_diagonal_(first)
@@ -202,13 +223,15 @@ wrong("q5", says="same weight", split_estimate=estimate(own="1/B"))
 wrong("q5", says="Another of the three", split_estimate=estimate(own="1/B", axis=0))
 wrong("q5", says="other two bugs", split_estimate=estimate(own="1/B", axis=0, latents="mean"))
 wrong("q5", says="divided by N", split_estimate=estimate(own="sum/N"))
+wrong("q5", says="the others share what is left", split_estimate=estimate(own="others/B"))
+wrong("q5", says="and then 1/N of it", split_estimate=estimate(own="sum/NB"))
 wrong("q5", says="left out", split_estimate=estimate(own="0"))
 
 
 def tables(p_data, images, encoder, prior):
     """What right and wrong answers are made of."""
     q_z = p_data @ encoder
-    pixels = (encoder.T * p_data) @ images / q_z[:, None]
+    pixels = ((encoder.T * p_data) @ images / q_z[:, None]).clamp(max=1)
     entropy = -torch.xlogy(p_data, p_data).sum()
     each = torch.xlogy(pixels, pixels) + torch.xlogy(1 - pixels, 1 - pixels)
     marginal = kl(q_z, prior)
@@ -274,3 +297,12 @@ def best_elbos(p_data, images, encoder, prior):
     true = t["pixels"]
     loss = torch.xlogy(true, m) + torch.xlogy(1 - true, 1 - m)
     return t["any"], t["q_z"] @ loss.sum(1) - t["average"]
+
+
+@wrong("q6", says="above 1")
+def best_elbos(p_data, images, encoder, prior):
+    t = tables(p_data, images, encoder, prior)
+    posterior = torch.nan_to_num(p_data[:, None] * encoder / t["q_z"])
+    m = posterior.T @ images
+    each = torch.xlogy(m, m) + torch.xlogy(1 - m, 1 - m)
+    return t["any"], t["q_z"] @ each.sum(1) - t["average"]

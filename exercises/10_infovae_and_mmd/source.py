@@ -45,7 +45,8 @@ def imq(z, y, h):
 # %% [markdown]
 # `z[:, None] - y` is (N, M, L): every code minus every draw. The squared distance needs no square root, and it is
 # better not to take one: $\sqrt s$ has an infinite slope at $s = 0$, and the chain rule then makes $\infty \cdot 0$.
-# For large N, M and L the form $\|z\|^2 + \|y\|^2 - 2\, z \cdot y$ gets by without the (N, M, L) tensor.
+# For large N, M and L the form $\|z\|^2 + \|y\|^2 - 2\, z \cdot y$ gets by without the (N, M, L) tensor
+# (`clamp` it at 0: rounding can make it negative).
 
 # %% [raw]
 # # END SOLUTION
@@ -90,7 +91,7 @@ def weights(a, b):
 # with $M$ the mismatch. So $u (I + M) + w M = u I + (u + w) M$. Compare: $a = u$ and $b = u + w$. In the paper's letters
 # $a = 1 - \alpha$ and $b = \lambda$, and $w = b - a$ is its $\alpha + \lambda - 1$. Equal prices make a $\beta$-VAE. A
 # mismatch cheaper than information ($b < a$) would need a *negative* $w$. For the exact KL that is harmless algebra; for
-# any other $D$ in its place it pays the encoder for missing the prior. The library refuses it, and so should you.
+# any other $D$ in its place it can pay the encoder for missing the prior. The library refuses it, and so should you.
 
 # %% [raw]
 # # END SOLUTION
@@ -108,7 +109,7 @@ def weights(a, b):
 # - `"floor of V"`: the V-statistic's mean, where $q = p$
 # - `"spread of U, q = p"`: the U-statistic's standard deviation, where $q = p$
 # - `"spread of U, q != p"`: the same where $q \ne p$
-# - `"divided twice"`: the mean over all pairs divided once more by $N(N - 1)$, where $q \ne p$
+# - `"divided twice"`: the V-statistic's mean, divided once more by $N(N - 1)$, where $q \ne p$
 #
 # Write factors, as functions of $c$. Then check, and then run the cell below.
 
@@ -158,9 +159,9 @@ def factors(c):
 
 # %% [markdown]
 # U is unbiased at every $N$. V's floor is $\frac2N (1 - \mathbb E\, k)$. The spread is the subtle one. Write
-# $g(z) = \mathbb E_{\tilde z \sim q} k(z, \tilde z) - \mathbb E_{y \sim p} k(z, y)$, the witness. Where $q \ne p$, U is to
+# $g(z) = \mathbb E_{\tilde z \sim q} k(z, \tilde z) - \mathbb E_{y \sim p} k(z, y)$. Where $q \ne p$, U is to
 # first order a constant plus $\frac2N \sum_n g(z_n) - \frac2N \sum_n g(y_n)$: ordinary means, with a spread of order
-# $1/\sqrt N$. Where $q = p$ the witness is zero. Only pairs are left, about $N^2$ uncorrelated ones, and the spread
+# $1/\sqrt N$. Where $q = p$, $g$ is zero. Only pairs are left, about $N^2$ uncorrelated ones, and the spread
 # is of order $1/N$: the test is sharpest where there is nothing to see. Dividing twice leaves a penalty
 # of order $N^{-2}$: four times the batch, a sixteenth of the $\lambda$ that you thought you had.
 
@@ -232,7 +233,7 @@ def infovae_loss(log_likelihood, kl, z, y, alpha, lam):
     """
     weight = alpha + lam - 1
     if weight < 0:
-        raise ValueError(f"the divergence's weight is {weight}: it would reward a mismatch")
+        raise ValueError(f"the divergence's weight is {weight}: it could reward a mismatch")
 
     def k(a, b):
         return torch.exp(-(a[:, None] - b).square().sum(-1) / (2 * z.shape[1]))
@@ -297,8 +298,8 @@ def favourite_variance(N, L):
 # = L\,\Big[s^4 \Big(1 + \frac{L + 1}{N}\Big) - 2 s^2\Big] + \text{const}.$$
 #
 # A parabola in $s^2$, lowest at $s^2 = 1 / (1 + \frac{L + 1}{N})$. The prior's own diagonal sits in the constant. At
-# $N = 64$ and $L = 32$ the favourite is 0.66: left to itself this penalty takes a third of the prior's variance away, and
-# a larger $\lambda$ pulls harder towards the wrong place. With the RBF kernel the pull is weaker, and it goes the same way.
+# $N = 64$ and $L = 32$ the favourite is 0.66: the penalty itself asks for a third less variance than the prior's, and
+# its weight does not change what it asks for. With the RBF kernel the pull is weaker, and it goes the same way.
 
 # %% [raw]
 # # END SOLUTION
@@ -320,7 +321,8 @@ for s2 in (0.5, 0.6, 0.66, 0.7, 0.8, 1.0):
 # *Implement, a good half hour.* Two of the MMD's three terms are expectations over $p = \mathcal N(0, I)$, and for the RBF
 # kernel $k(z, y) = e^{-\|z - y\|^2 / 2h^2}$ they have a closed form. Chapter 10's $e(\|m\|^2, v)$ gives both. Write the
 # estimate of $\mathrm{MMD}^2(q, p)$ that draws nothing from the prior and is still unbiased: keep the average over pairs
-# of *different* codes, and put expectations where prior draws stood. Write it out, without `vl.divergences`.
+# of *different* codes, and put expectations where prior draws stood. Write it out, without `vl.divergences`,
+# and let a gradient reach `z`.
 
 # %% [raw]
 # # BEGIN QUESTION

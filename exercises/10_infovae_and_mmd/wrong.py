@@ -58,6 +58,27 @@ def weights(a, b):
     return a, b - 1
 
 
+@wrong("q2", says="is allowed: 0 is not negative, and equal prices")
+def weights(a, b):
+    if a < 0 or b <= a:
+        raise ValueError("a weight is not positive")
+    return a, b - a
+
+
+@wrong("q2", says="is allowed: 0 is not negative, and where information is free")
+def weights(a, b):
+    if a <= 0 or b < a:
+        raise ValueError("a weight is not positive")
+    return a, b - a
+
+
+@wrong("q2", says="is allowed: both weights are positive")
+def weights(a, b):
+    if a + b > 1:
+        raise ValueError("the prices are too high")
+    return a, b - a
+
+
 @wrong("q2", says="must raise a ValueError: the divergence's weight")
 def weights(a, b):
     return a, b - a
@@ -141,13 +162,48 @@ def infovae_loss(log_likelihood, kl, z, y, alpha, lam):
     return -log_likelihood.mean() + (1 - alpha) * kl.mean() + (alpha + lam - 1) * mmd
 
 
-@wrong("q4", says="would reward a mismatch")
+@wrong("q4", says="absolute value")
+def infovae_loss(log_likelihood, kl, z, y, alpha, lam):
+    check(alpha, lam)
+    mmd = mmd_of(z, y, z.shape[1] ** 0.5).abs()
+    return -log_likelihood.mean() + (1 - alpha) * kl.mean() + (alpha + lam - 1) * mmd
+
+
+@wrong("q4", says="with the 2")
+def infovae_loss(log_likelihood, kl, z, y, alpha, lam):
+    check(alpha, lam)
+    mmd = mmd_of(z, y, (z.shape[1] / 2) ** 0.5)
+    return -log_likelihood.mean() + (1 - alpha) * kl.mean() + (alpha + lam - 1) * mmd
+
+
+@wrong("q4", says="no gradient reaches the codes")
+def infovae_loss(log_likelihood, kl, z, y, alpha, lam):
+    check(alpha, lam)
+    mmd = mmd_of(z.detach(), y, z.shape[1] ** 0.5)
+    return -log_likelihood.mean() + (1 - alpha) * kl.mean() + (alpha + lam - 1) * mmd
+
+
+@wrong("q4", says="that is the objective")
+def infovae_loss(log_likelihood, kl, z, y, alpha, lam):
+    check(alpha, lam)
+    mmd = mmd_of(z, y, z.shape[1] ** 0.5)
+    return log_likelihood.mean() - (1 - alpha) * kl.mean() - (alpha + lam - 1) * mmd
+
+
+@wrong("q4", says="the KL is summed")
+def infovae_loss(log_likelihood, kl, z, y, alpha, lam):
+    check(alpha, lam)
+    mmd = mmd_of(z, y, z.shape[1] ** 0.5)
+    return -log_likelihood.mean() + (1 - alpha) * kl.sum() + (alpha + lam - 1) * mmd
+
+
+@wrong("q4", says="could reward a mismatch")
 def infovae_loss(log_likelihood, kl, z, y, alpha, lam):
     mmd = mmd_of(z, y, z.shape[1] ** 0.5)
     return -log_likelihood.mean() + (1 - alpha) * kl.mean() + (alpha + lam - 1) * mmd
 
 
-@wrong("q4", says="√(2L) apart. The divergence")
+@wrong("q4", says="√(2L) apart. Two more are still there")
 def infovae_loss(log_likelihood, kl, z, y, alpha, lam):
     def k(a, b):
         return torch.exp(-(a[:, None] - b).square().sum(-1) / 2)
@@ -207,6 +263,24 @@ def mmd_to_prior(z, h):
 def mmd_to_prior(z, h):
     codes, across, _ = terms(z, h)
     return codes - 2 * across
+
+
+@wrong("q6", says="clamped")
+def mmd_to_prior(z, h):
+    codes, across, prior = terms(z, h)
+    return (codes - 2 * across + prior).clamp(min=0)
+
+
+@wrong("q6", says="absolute value")
+def mmd_to_prior(z, h):
+    codes, across, prior = terms(z, h)
+    return (codes - 2 * across + prior).abs()
+
+
+@wrong("q6", says="stay with tensors")
+def mmd_to_prior(z, h):
+    codes, across, prior = terms(z.detach(), h)
+    return (codes - 2 * across + prior).numpy()
 
 
 @wrong("q6", says="still draws from the prior")

@@ -1,5 +1,6 @@
 """Checks of chapter 5's exercises: importance weighting."""
 
+import itertools
 import math
 
 import torch
@@ -17,6 +18,7 @@ def q1(iwae, fresh):
     mistakes = {
         f"it is too high by log K = {math.log(K):.3f}: a sum of the weights where their mean belongs?": truth
         + math.log(K),
+        "log K came on where it comes off.": truth + 2 * math.log(K),
         "that is the ELBO, the mean of the logarithms. L_K is the logarithm of the mean.": log_w.mean(0),
         "you averaged over the second axis. The samples lie along the first.": bounds.log_mean_exp(log_w, 1),
         "you averaged over the last axis. The samples lie along the first.": bounds.log_mean_exp(log_w, -1),
@@ -26,14 +28,16 @@ def q1(iwae, fresh):
     }
     expect.close(iwae(log_w), truth, "iwae(log_w)", mistakes)
 
-    deep = log_w - 900
-    value = iwae(deep)
-    lost = torch.full_like(truth, -math.inf)
+    depth = torch.full((B,), -900.0).double()
+    depth[0] = 0  # one maximum for all columns would not do
     expect.close(
-        value,
-        truth - 900,
-        "iwae of log-weights near -900",
-        {"it is -inf: every weight underflowed to 0. Take the largest log-weight out before `exp`.": lost},
+        iwae(log_w + depth),
+        truth + depth,
+        "iwae of log-weights near -900 beside others near 0",
+        {
+            "it is -inf where every weight underflowed to 0. Take the largest log-weight out before `exp`, "
+            "its own for each column.": torch.where(depth < 0, -math.inf, truth)
+        },
     )
 
 
@@ -56,6 +60,7 @@ def q2(first_order_gap, fresh):
                 / (2 * K),
                 "p(x) is not the median exp(m). E[w] is exp(m + s²/2).": variance * math.exp(s**2) / (2 * K),
                 "that is the ELBO's own gap, s²/2, at K = 1.": s**2 / 2,
+                "a moment of a lognormal has s², the variance, in its exponent.": math.expm1(s) / (2 * K),
             },
         )
 
@@ -108,9 +113,9 @@ def q4(loss_and_bound, fresh):
             "Σ w̃ log w is not L_K: it is too high by log K − H(w̃). Log the logarithm of the mean weight.": (
                 weights * log_w
             ).sum(0),
-            "the weights are a softmax of the loss: the worst sample counts most.": (upside_down * log_w).sum(
-                0
-            ),
+            "it is below the mean of log w. Which samples does a softmax of the loss favour?": (
+                upside_down * log_w
+            ).sum(0),
             "that is L_K + log K: a sum of weights where their mean belongs.": truth + math.log(K),
         },
     )
@@ -126,7 +131,7 @@ def q4(loss_and_bound, fresh):
         {
             "the weights are a softmax of the loss: the worst sample weighs most.": -upside_down / B,
             "the gradient flows through the weights too. They are constants: detach them.": attached(+1),
-            "the weights are a softmax of the loss, and the gradient flows through them too.": attached(-1),
+            "a softmax of the loss lets the worst sample weigh most. And that is not all.": attached(-1),
             "its sign is that of the bound. A loss goes down where the bound goes up.": weights / B,
             "it is summed over the data points, not averaged.": -weights,
             "the samples count equally, as in the ELBO.": torch.full_like(weights, -1 / (K * B)),
@@ -138,7 +143,7 @@ def q5(resample, fresh):
     K, B, L = fresh.sizes(3, 3, 7)
     # No sample is so rare that its count would be far from normal.
     z, log_w = fresh.normal(K, B, L), fresh.uniform(-1.2, 1.2, K, B)
-    once = resample(z, log_w)
+    once = resample(z, log_w - 900)
     expect.close(torch.as_tensor(once).shape, (B, L), "the shape of resample(z, log_w)")
     distance = (torch.as_tensor(once) - z).abs().amax(-1)  # (K, B)
     expect.that(
@@ -150,7 +155,8 @@ def q5(resample, fresh):
     R = 4000
     many = resample(z.repeat(1, R, 1), log_w.repeat(1, R))
     kept = (torch.as_tensor(many).reshape(R, 1, B, L) == z).all(-1).double()  # (R, K, B)
-    together = float((kept[:, :, 0] * kept[:, :, 1]).sum(1).std())
+    k = kept.argmax(1)  # (R, B)
+    expect.that((k != k[:, :1]).any(), "all data points keep the same k. Each draws its own.")
     share = torch.softmax(log_w, 0)
     best = torch.nn.functional.one_hot(log_w.argmax(0), K).T.double()
     expect.mean(
@@ -167,4 +173,31 @@ def q5(resample, fresh):
             .expand(K, B),
         },
     )
-    expect.that(together > 0, "all data points keep the same k. Each draws its own.")
+
+
+def q6(exact_bound, fresh):
+    for C in (2, 3):
+        K = fresh.integer(3, 6)
+        values, shares = fresh.uniform(0.1, 4, C), torch.softmax(fresh.normal(C), 0)
+        draws = torch.tensor(list(itertools.product(range(C), repeat=K)))
+        average, chance = values[draws].mean(1), shares[draws].prod(1)
+        truth = (chance * average.log()).sum()
+        once = list({tuple(row.sort().values.tolist()): n for n, row in enumerate(draws)}.values())
+        expect.close(
+            exact_bound(values, shares, K),
+            truth,
+            f"exact_bound of {C} values at K = {K}",
+            {
+                "that is log p(x): the logarithm of the mean, not the mean of the logarithm.": (
+                    (shares * values).sum().log()
+                ),
+                "that is the ELBO, K = 1.": (shares * values.log()).sum(),
+                "it is too high by log K: w̄ is the mean of K weights, not their sum.": truth + math.log(K),
+                "each set of counts has the chance of one order only. In how many orders can it come?": (
+                    (chance * average.log())[once].sum()
+                ),
+                "all draws were taken to be equally probable.": average.log().mean(),
+                "all sets of counts were taken to be equally probable.": average.log()[once].mean(),
+                "that is E[w̄]: its logarithm is missing.": (chance * average).sum(),
+            },
+        )

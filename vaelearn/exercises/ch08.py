@@ -80,7 +80,15 @@ def q1(coefficients, fresh):
         climbs = "as an ascent direction its sign is wrong: q should become larger where the weights are."
         truth = {
             "iwae": (
-                (w, {worst: upside_down, batch: across, "that is DReG's.": w**2}),
+                (
+                    w,
+                    {
+                        worst: upside_down,
+                        batch: across,
+                        "that is DReG's.": w**2,
+                        "its sign is a loss's. Here φ ascends.": -w,
+                    },
+                ),
                 (
                     -w,
                     {
@@ -107,7 +115,14 @@ def q1(coefficients, fresh):
                 (zero, {"the score is what STL drops.": -w}),
             ),
             "rws": (
-                (zero, {"the wake phase takes no gradient through the samples: there is no path.": w}),
+                (
+                    zero,
+                    {
+                        "the wake phase takes no gradient through the samples: there is no path.": w,
+                        "that is the doubly reparameterized wake phase, with the same mean. Here its "
+                        "score form is asked for.": w - w**2,
+                    },
+                ),
                 (
                     w,
                     {
@@ -285,10 +300,10 @@ def q4(dreg_losses, fresh):
     mistakes = {}
     for made in itertools.product((False, True), repeat=3):
         if any(made):
-            says = " And ".join(text for text, here in zip(faults, made, strict=True) if here)
-            says = (
-                "that is IWAE's own gradient, with the score in it." if made == (True, False, True) else says
-            )
+            more = ("", " One more is in this gradient.", " Two more are in this gradient.")[sum(made) - 1]
+            says = faults[made.index(True)] + more
+            if made == (True, False, True):
+                says = "that is IWAE's own gradient, with the score in it."
             loss = _surrogate(draw, not made[0], not made[1], 1 if made[2] else 2)
             mistakes[says] = flat_gradient(loss, inner)
     right = flat_gradient(_surrogate(draw, True, True, 2), inner)
@@ -305,7 +320,7 @@ def q4(dreg_losses, fresh):
         "m_step's gradient in θ",
         {
             leak: flat_gradient(_surrogate(draw, True, True, 2), outer),
-            f"{leak} And {through}": flat_gradient(_surrogate(draw, True, False, 2), outer),
+            f"{leak} One more is in this gradient.": flat_gradient(_surrogate(draw, True, False, 2), outer),
             through: flat_gradient(_surrogate(draw, True, False, 1), outer),
             "its sign is the bound's. A loss goes down where the bound goes up.": -right,
             "the loss is summed over the data points, not averaged.": B * right,
@@ -332,11 +347,14 @@ def _reward(name, log_w):
     return (bound - baseline).detach()
 
 
-def _vimco(name="vimco", attached=False, bound=1.0):
+def _vimco(name="vimco", attached="", bound=1.0):
+    """VIMCO's surrogate or a near miss; attached: the reward's "bound", or "all" of it, is not detached."""
+
     def surrogate(log_w, log_q):
         reward = _reward(name, log_w.detach())
         if attached:
-            reward = bounds.iwae(log_w) - leave_one_out_bound(log_w)
+            baseline = leave_one_out_bound(log_w)
+            reward = bounds.iwae(log_w) - (baseline if attached == "all" else baseline.detach())
         return (reward * log_q).sum(0) + bound * bounds.iwae(log_w)
 
     return surrogate
@@ -359,6 +377,7 @@ def q5(vimco, fresh):
         return tuple_gradients(_vimco(*which, **how), logits, joint, index)
 
     right, to_theta = gradients()
+    alone = gradients(bound=0.0)[0]
     noisy = "the mean over all tuples is right all the same, but"
     biased = "so the mean over all tuples is not the gradient of L_K."
     expect.close(
@@ -367,10 +386,15 @@ def q5(vimco, fresh):
         "the gradient in q's logits",
         {
             "the bound's own −Σ w̃ score is missing: log q is in the weights as well. For K > 1 it does not "
-            f"vanish, {biased}": gradients(bound=0.0)[0],
-            f"the reward carries a gradient, {biased} Detach it.": gradients(attached=True)[0],
+            f"vanish, {biased}": alone,
+            "−Σ w̃ score is in it twice: `+ L̂` brings it already, as log q stands in log w.": 2 * right
+            - alone,
+            f"the reward carries a gradient, {biased} Detach it.": gradients(attached="all")[0],
+            f"L̂ in the reward carries a gradient, {biased} Detach the whole reward.": gradients(
+                attached="bound"
+            )[0],
             "the reward carries a gradient, and the bound's own term is missing.": gradients(
-                attached=True, bound=0.0
+                attached="all", bound=0.0
             )[0],
             f"{noisy} there is no baseline in it: every score is multiplied by L̂ itself.": gradients("none")[
                 0
@@ -383,7 +407,7 @@ def q5(vimco, fresh):
             "the mean that replaces log w_k contains log w_k: the baseline has seen its own sample, "
             f"{biased}": gradients("all")[0],
             "that is the bound's own gradient: without a score term discrete samples give nothing else.": (
-                gradients(bound=1.0)[0] - gradients(bound=0.0)[0]
+                right - alone
             ),
             "its sign is a loss's. Here the surrogate is to be ascended.": -right,
         },
@@ -396,7 +420,7 @@ def q5(vimco, fresh):
         {
             "it is 0: θ gets nothing. The bound itself would send it the weights w̃.": torch.zeros(K, T),
             "its sign is a loss's. Here the surrogate is to be ascended.": -to_theta,
-            "the reward reaches θ as well: detach it.": gradients(attached=True)[1],
+            "the reward reaches θ as well: detach it.": gradients(attached="all")[1],
         },
     )
 

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from . import expect
+from .answers import gradient_of
 
 BITS = "that is in bits. Take natural logarithms: nats."
 
@@ -71,6 +72,16 @@ def q1(log_aggregate, fresh):
         "log_aggregate of codes far from every encoder",
         {"it is -inf: every density underflowed to 0. The largest has to come out before `exp`.": underflow},
     )
+    # Far out the encoders' shares are differences of large numbers, which an answer in float32 rounds.
+    for codes, where, tolerance in ((z, "", 1e-5), (far, ", far from every encoder", 1e-2)):
+        leaf = codes.clone().requires_grad_()
+        expect.close(
+            log_aggregate.run(gradient_of, codes, mean, std)[0],
+            torch.autograd.grad(log_q(leaf, mean, std).sum(), leaf)[0],
+            f"the gradient with respect to z{where}",
+            {"no gradient reaches `z`. Is it detached somewhere?": torch.zeros_like(z)},
+            tolerance,
+        )
 
 
 def kl(q, p) -> Tensor:
@@ -258,6 +269,7 @@ def q4(explosion_rate, fresh):
                 * gain
                 - price,
                 "a factor 2: -½ times -b²/2 is b²/4.": gain / 2 - price,
+                "the KL is subtracted.": gain + price,
                 "β is missing.": gain - price / beta,
                 "β weighs the KL, not the reconstruction.": beta * gain - price / beta,
                 "β weighs the KL alone.": beta * gain - price,
@@ -288,6 +300,8 @@ def batch_estimate(z, mean, std, N, latents=torch.sum, axis=1, weights="right") 
         "rest": (1 / N, 1 / (B - 1)),
         "scaled": (1 / N, (1 - 1 / N) / B),
         "shares": (1 / B, (1 - 1 / B) / (N - 1)),
+        "others over B": (1 / N, 1 / B),
+        "over both": (1 / (N * B), 1 / (N * B)),
     }[weights]
     log_weights = (own * first + ~own * others).double().log()
     log_q_z = (pairs + log_weights).logsumexp(axis)
@@ -323,6 +337,12 @@ def q5(split_estimate, fresh):
         "z_i's own encoder is left out. It is one of the N that q(z) is made of.": dict(weights="out"),
         "the weights do not add up to one: the other rows together are N - 1 of N.": dict(weights="rest"),
         "the weights do not add up to one: the others in the batch are B - 1, not B.": dict(weights="scaled"),
+        "the weights do not add up to one: row i takes 1/N of it, and the others share what is left.": dict(
+            weights="others over B"
+        ),
+        "the weights do not add up to one: that is a mean over the batch, and then 1/N of it.": dict(
+            weights="over both"
+        ),
         "N and B have changed places in the weights.": dict(weights="shares"),
     }
     information, marginal = batch_estimate(*data)
@@ -370,11 +390,18 @@ def best_reconstructions(p_data, images, encoder) -> tuple[Tensor, Tensor]:
 
 def q6(best_elbos, fresh):
     N, D, S = fresh.sizes(3, 3, 7)
-    images, p_data, prior = some_images(fresh, N, D), table(fresh, N), table(fresh, S)
-    for encoder, zeros in (
-        (table(fresh, N, S), ""),
-        (hard(table(fresh, N, S)), ", with zeros in the encoder"),
+    p_data, images, prior = table(fresh, N), some_images(fresh, N, D), table(fresh, S)
+    small = (p_data, images, table(fresh, N, S), prior)
+    sparse = (p_data, images, hard(table(fresh, N, S)), prior)
+    # A pixel that is always white: of 40 quotients of two equal sums, some are rounded to more than 1.
+    white = torch.cat((some_images(fresh, 90, 7), torch.ones(90, 1)), 1)
+    large = (table(fresh, 90), white, table(fresh, 90, 40), table(fresh, 40))
+    for (p_data, images, encoder, prior), zeros in (
+        (small, ""),
+        (sparse, ", with zeros in the encoder"),
+        (large, ", with a pixel that is always white"),
     ):
+        N, D = images.shape
         given = two(best_elbos(p_data, images, encoder, prior), "best_elbos")
         information, marginal = exact_split(p_data, encoder, prior)
         average = information + marginal

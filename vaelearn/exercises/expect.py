@@ -55,8 +55,8 @@ def mean(
 ) -> None:
     """The mean of `samples` (R, ...) is `truth` (...), within so many of its standard errors.
 
-    Samples so noisy that this would say nothing are refused: the standard error may be half of `scale`
-    at most (None: of the largest entry of `truth`; give it where the truth is 0).
+    Samples so noisy that this would say nothing are refused: the standard error may be a tenth of
+    `scale` at most (None: of the largest entry of `truth`; give it where the truth is 0).
     """
     truth = torch.as_tensor(truth, dtype=torch.float64)
     samples, _ = _numbers(samples, what)
@@ -73,7 +73,7 @@ def mean(
         return float(((average - torch.as_tensor(other, dtype=torch.float64)) / error).abs().max())
 
     limit = float(truth.abs().max()) if scale is None else scale
-    if float(error.max()) > limit / 2:
+    if float(error.max()) > limit / 10:
         raise Wrong(
             f"{what} is far too noisy: over {R} draws its mean has a standard error of "
             f"{float(error.max()):.2g}, where the exact one is of size {limit:.2g}."
@@ -136,7 +136,8 @@ def _difference(value: Tensor, truth: Tensor) -> str:
     """How the error looks: a sign, a factor, a shift, or where it is largest."""
     worst = int((value - truth).abs().argmax())
     got, wanted = float(value.reshape(-1)[worst]), float(truth.reshape(-1)[worst])
-    here = f"For example, {got:.4g} came where {wanted:.4g} was expected."
+    digits = next(n for n in range(4, 18) if f"{got:.{n}g}" != f"{wanted:.{n}g}" or n == 17)
+    here = f"For example, {got:.{digits}g} came where {wanted:.{digits}g} was expected."
     if _near(value, -truth, 1e-4):
         return f"It has the opposite sign. {here}"
     if truth.numel() > 1 and truth.abs().min() > 0:
