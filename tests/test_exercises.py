@@ -13,7 +13,8 @@ import torch
 
 from exercises import build
 from vaelearn import bounds
-from vaelearn.exercises import Grader, Wrong, examine
+from vaelearn.exercises import Grader, Wrong, examine, expect
+from vaelearn.exercises.answers import Answer, gradient_of
 
 ROOT = Path(__file__).parents[1]
 SETS = {folder.name: folder for folder in build.sets()}
@@ -217,3 +218,55 @@ def test_unknown_sets_and_questions_say_which_there_are():
         Grader(99)
     with pytest.raises(ValueError, match="q1, q2, q3, q4, q5"):
         Grader(5).check("q9")
+
+
+# What checks are built of.
+
+
+def draws(seed):
+    answer = Answer("f", {"f": lambda: torch.rand(3)})
+    answer.seed = seed
+    return answer(), answer()
+
+
+def test_each_call_draws_anew_and_a_seed_repeats_them():
+    one, two = draws(7)
+    assert not torch.equal(one, two)
+    assert torch.equal(torch.stack([one, two]), torch.stack(draws(7)))
+
+
+def test_float32_is_rounded_and_float64_is_not():
+    expect.close(torch.tensor([1.00003], dtype=torch.float32), [1.0], "it")
+    with pytest.raises(Wrong):
+        expect.close(torch.tensor([1.00003]), [1.0], "it")
+
+
+def test_means_are_judged_by_their_standard_errors(generator):
+    noise = torch.randn(2000, 2, generator=generator)
+    expect.mean(1 + noise, [1.0, 1.0], "it")
+    with pytest.raises(Wrong, match=r"it is off.*ratio to the exact one is 0\.[78]"):
+        expect.mean(0.8 + noise, [1.0, 1.0], "it")
+    with pytest.raises(Wrong, match=r"half\. \(It is \d+ standard errors"):
+        expect.mean(0.5 + noise, [1.0, 1.0], "it", {"that is half.": [0.5, 0.5]})
+    with pytest.raises(Wrong, match="far too noisy"):
+        expect.mean(1 + 1000 * noise, [1.0, 1.0], "it")
+    expect.mean(noise, [0.0, 0.0], "it", scale=1.0)
+    with pytest.raises(Wrong, match=r"standard errors from the exact one\.$"):
+        expect.mean(0.5 + noise, [0.0, 0.0], "it", scale=1.0)
+
+
+def test_gradients_are_found_in_each_tensor_and_in_place_is_allowed():
+    def f(a, n, b, unused):
+        a *= n
+        return (a * b).sum(), "more"
+
+    a, b = torch.tensor([1.0, 2.0]), torch.tensor([3.0, 4.0])
+    in_a, in_b, in_unused = gradient_of(f, a, 2, b, torch.ones(3))
+    assert torch.equal(in_a, 2 * b) and torch.equal(in_b, 2 * a) and torch.equal(in_unused, torch.zeros(3))
+    with pytest.raises(Wrong, match="no gradient"):
+        gradient_of(lambda a: a.detach(), a)
+
+
+@pytest.fixture
+def generator():
+    return torch.Generator().manual_seed(0)

@@ -4,9 +4,11 @@ import copy
 import csv
 import io
 import os
+import pickle
 import struct
 import subprocess
 import sys
+import time
 
 import nbformat
 import pytest
@@ -295,6 +297,15 @@ def test_a_reply_is_never_unpickled_as_code(tmp_path):
     assert not mark.exists()
 
 
+def test_a_late_reply_is_not_taken_for_the_next(tmp_path):
+    process = grade.Process(str(tmp_path), grade.Limits())
+    try:
+        process._send(pickle.dumps((-1, "cell", "raise ValueError('late')")), time.monotonic() + 60)
+        assert process.ask("cell", "", seconds=60) == {"error": ""}
+    finally:
+        process.end()
+
+
 def test_the_worker_is_told_nothing_it_could_use(tmp_path):
     process = grade.Process(str(tmp_path), grade.Limits())
     try:
@@ -331,6 +342,18 @@ def test_nobody_is_marked_where_no_submission_could_run(autograder, tmp_path):
     done = subprocess.run([*command, *flags], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2 and "with 0.1 GiB, ended the process" in done.stderr
     assert not (tmp_path / "marks" / "marks.csv").exists()
+
+
+def test_half_the_points_are_for_the_hidden_checks(autograder, notebooks, tmp_path):
+    no_gradient = "import math\ndef iwae(w): return (torch.logsumexp(w, 0) - math.log(len(w))).detach()"
+    folder = tmp_path / "one"
+    folder.mkdir()
+    nbformat.write(with_cell(notebooks[1], 'check("q1")', no_gradient), folder / "a.ipynb")
+    sheet, out = grade_folder(autograder, folder)
+    assert marks(sheet["a"]) == [1, 0, 0, 0, 0, 0]
+    assert "Further checks: <code>iwae</code>: its result has no gradient" in (out / "a.html").read_text(
+        "utf-8"
+    )
 
 
 def test_the_same_seed_gives_the_same_report(autograder, notebooks, tmp_path):

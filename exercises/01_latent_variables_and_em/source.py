@@ -64,7 +64,7 @@ def responsibilities(log_weights, log_lik):
 # *Implement, a quarter of an hour.* For a discrete $z$, both numbers that describe a guess are finite sums. Write them
 # for any $q$: the bound $\mathcal L(q_n)$ and the gap $\mathrm{KL}(q_n \,\|\, p(z \mid x_n))$, for each point (the rows of
 # `q` sum to one). A guess may be sure of itself: where $q_n(c) = 0$, a term counts as 0, even if there
-# $\log p(x_n, z = c) = -\infty$. Expect log-joints near $-900$.
+# $\log p(x_n, z = c) = -\infty$ (never where $q_n(c) > 0$). Expect log-joints near $-900$.
 
 # %% [raw]
 # # BEGIN QUESTION
@@ -354,9 +354,10 @@ def shared_m_step(x, r):
 # r_n(\pi) = \frac{\pi f_1(x_n)}{\pi f_1(x_n) + (1 - \pi) f_0(x_n)} .
 # $$
 #
-# Let $\pi^*$ be a fixed point, $M(\pi^*) = \pi^*$, with $0 < \pi^* < 1$. Near it each iteration shrinks the distance by
-# the same factor, $\pi_{t+1} - \pi^* \approx \rho\, (\pi_t - \pi^*)$. Find $\rho$, and write it as a function of the
-# responsibilities $r_n = r_n(\pi^*)$ alone, all strictly between 0 and 1. What are the log-odds of $r_n$?
+# Let $\pi^*$ be a fixed point, $M(\pi^*) = \pi^*$, with $0 < \pi^* < 1$. Near it each iteration multiplies the
+# distance by the same factor, $\pi_{t+1} - \pi^* \approx \rho\, (\pi_t - \pi^*)$. Find $\rho$, and write it as a
+# function of the responsibilities $r_n = r_n(\pi^*)$ alone, all strictly between 0 and 1. What are the log-odds of
+# $r_n$?
 #
 # Then look at your formula. What does it become if $f_1 = f_0$? If they hardly overlap? In the cell below the check,
 # EM has its say.
@@ -391,9 +392,13 @@ def em_rate(r):
 # $$
 #
 # Above is the variance of $z$ that is left when $x$ is known, on average; below, all of it. They differ by the variance
-# of the $r_n$, so $0 < \rho \le 1$. This is the chapter's rate again, the *share of the variance that is hidden*. If the
-# components hardly overlap, $\rho \approx 0$ and one iteration does it. If $f_1 = f_0$, then $\rho = 1$ and EM never moves:
-# the data say nothing about $\pi$.
+# of the $r_n$, so $0 < \rho \le 1$. If the components hardly overlap, $\rho \approx 0$ and one iteration does it. If
+# $f_1 = f_0$, then $\rho = 1$ and EM never moves: the data say nothing about $\pi$.
+#
+# As in the chapter, the more is hidden, the slower is EM: the rate is the *share of the information* about the parameter
+# that is lost because $z$ is hidden. What share that is depends on the parameter. For a weight it is the share of $z$'s
+# variance that $x$ leaves open. For the chapter's $b$ it was the share of $x$'s variance that comes from $z$. (There, the
+# share of $z$'s variance left open would be one minus the rate.)
 
 # %% [raw]
 # # END SOLUTION

@@ -19,10 +19,28 @@ def responsibilities(log_weights, log_lik):
     return torch.softmax(log_weights + log_lik, 0)
 
 
-@wrong("q1", says="underflowed")
+@wrong("q1", says="left the range of floating point")
 def responsibilities(log_weights, log_lik):
     joint = (log_weights + log_lik).exp()
     return joint / joint.sum(1, keepdim=True)
+
+
+@wrong("q1", says="one maximum was taken out for all points")
+def responsibilities(log_weights, log_lik):
+    log_joint = log_weights + log_lik
+    joint = (log_joint - log_joint.max()).exp()
+    return joint / joint.sum(1, keepdim=True)
+
+
+@wrong("q1", says="that component has weight 0")
+def responsibilities(log_weights, log_lik):
+    joint = log_weights.exp() * (log_lik - log_lik.max(1, keepdim=True).values).exp()
+    return joint / joint.sum(1, keepdim=True)
+
+
+@wrong("q1", says="factors of the likelihood itself")
+def responsibilities(log_weights, log_lik):
+    return torch.softmax(log_weights.exp() * log_lik, 1)
 
 
 @wrong("q1", says="the joint, p(x, z)")
@@ -78,6 +96,18 @@ def bound_and_gap(log_joint, q):
 @wrong("q2", says="0 · (-inf)")
 def bound_and_gap(log_joint, q):
     return guess(log_joint, q)
+
+
+@wrong("q2", says="Each p(x, z) underflowed")
+def bound_and_gap(log_joint, q):
+    bound = guess(log_joint, q)[0]
+    return bound, log_joint.exp().sum(1).log() - bound
+
+
+@wrong("q2", says="Each p(x, z) underflowed")
+def bound_and_gap(log_joint, q):
+    r = log_joint.exp() / log_joint.exp().sum(1, keepdim=True)
+    return guess(log_joint, q)[0], (q * (q / r).log()).sum(1)
 
 
 @wrong("q2", says="negative")
@@ -144,17 +174,17 @@ def ledger(bound, log_p, gain, opened, doubt):
     return "up", "up", "same", "down"
 
 
-def half_mended(weights, means, variances, x, sign=1, prior=True, old=False, root=False):
+def half_mended(weights, means, variances, x, sign=1, prior=True, old=False, root=False, axis=1):
     squares = (x[:, None] - means) ** 2
     log_joint = -0.5 * (squares / variances + (2 * math.pi * variances).log()).sum(-1)
     if prior:
         log_joint = log_joint + weights.log()
-    r = torch.softmax(sign * log_joint, 1)
+    r = torch.softmax(sign * log_joint, axis)
     counts = r.sum(0)
     new_means = r.T @ x / counts[:, None]
     around = means if old else new_means
     new = torch.einsum("nc,ncd->cd", r, (x[:, None] - around) ** 2) / counts[:, None]
-    return counts / counts.sum(), new_means, new.sqrt() if root else new
+    return counts / len(x), new_means, new.sqrt() if root else new
 
 
 @wrong("q4", says="runs the wrong way")
@@ -172,9 +202,14 @@ def em_step(weights, means, variances, x):
     return half_mended(weights, means, variances, x, root=True)
 
 
-@wrong("q4", says="old means; and those are standard deviations")
+@wrong("q4", says="about the old means, for one")
 def em_step(weights, means, variances, x):
     return half_mended(weights, means, variances, x, old=True, root=True)
+
+
+@wrong("q4", says="so the points compete")
+def em_step(weights, means, variances, x):
+    return half_mended(weights, means, variances, x, axis=0)
 
 
 @wrong("q4", says="lost the weights")
@@ -254,6 +289,16 @@ def em_rate(r):
 @wrong("q6", says="at π = 1/2 only")
 def em_rate(r):
     return 4 * (r * (1 - r)).mean()
+
+
+@wrong("q6", says="That of the second is missing")
+def em_rate(r):
+    return (r * (1 - r)).mean() / r.mean()
+
+
+@wrong("q6", says="That of the first is missing")
+def em_rate(r):
+    return (r * (1 - r)).mean() / (1 - r.mean())
 
 
 @wrong("q6", says="share of entropy")

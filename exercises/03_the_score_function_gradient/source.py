@@ -1,10 +1,10 @@
 # %% [markdown]
 # # Exercises 3: the score-function gradient
 #
-# Five questions on chapter 3. The first is five minutes' work; the last two ask for paper, a pencil and half an hour
-# each. Fill in the `...`, run the check below your answer, and read what it says: it has tried you on problems made
-# up a moment ago, and tells you what it saw. Try as often as you like. After a try, `grader.solution("q1")` opens a
-# worked solution.
+# Five questions on chapter 3. The first is five minutes' work; the last two ask for paper, a pencil and more than
+# half an hour each. Fill in the `...`, run the check below your answer, and read what it says: it has tried you on
+# problems made up a moment ago, and tells you what it saw. Try as often as you like. After a try,
+# `grader.solution("q1")` opens a worked solution.
 #
 # The notation is the chapter's: $f = \log w = \log p(x, z) - \log q(z \mid x)$ in nats, $s = \nabla_\phi \log q(z \mid
 # x)$ is the score, and $g = \nabla_\phi \mathcal L = \mathbb E_q[f s]$ is the ELBO's exact gradient. Samples are plain
@@ -133,6 +133,7 @@ def shares(K):
 # # END QUESTION
 
 # %%
+torch.manual_seed(0)
 model, K = vl.exact.LinearGaussian(data_dim=3, latent_dim=1), 4
 x = model.marginal().sample((1,))
 with torch.no_grad():
@@ -159,8 +160,8 @@ for name, b in baselines.items():
 # gradient is to be minus the mean over the data points of
 # $\frac1K \sum_k (\log w_k - b_k)\, \nabla \log q(z_k \mid x)$, where $b_k$ is the mean of the $K - 1$ other log-weights
 # at the same $x$. For the log file it should also give the $K$-sample bound $\log \frac1K \sum_k w_k$ of each data point,
-# averaged over the data points. It runs, and its numbers look plausible. Yet it holds three of chapter 3's pitfalls.
-# Find and mend them.
+# averaged over the data points, also where all log-weights are near $-900$. It runs, and its numbers look plausible.
+# Yet it holds three of chapter 3's pitfalls. Find and mend them.
 
 # %% [raw]
 # # BEGIN QUESTION
@@ -221,7 +222,7 @@ def loss_and_bound(log_w, log_q):
 # %% [markdown]
 # ## Question 4: noise to signal, to the last digit
 #
-# *Derive, half an hour.* Here is a case in which the chapter's variance theorems can be worked out to the end. The
+# *Derive, forty minutes.* Here is a case in which the chapter's variance theorems can be worked out to the end. The
 # posterior is $\mathcal N(\mu + \delta, \sigma^2 I)$ in $L$ dimensions and $q = \mathcal N(\mu, \sigma^2 I)$: the right
 # shape, in the wrong place. We estimate the gradient of $q$'s mean $\mu$ from $K$ samples. Its noise-to-signal ratio is
 # the estimator's total variance divided by $\|g\|^2$. Find it
@@ -277,8 +278,8 @@ def noise_to_signal(L, K, elbo, kl):
 # **Leave-one-out** has $\dfrac{(L + 1)\|g\|^2}{K} + \dfrac{L \|g\|^2 + \|g\|^2}{K (K - 1)} = \dfrac{L + 1}{K - 1}\, \|g\|^2$.
 #
 # The second ratio does not know how far away $q$ is. As $q$ comes near, its noise falls with its signal, and
-# $K = L + 2$ samples always make them equal. The first ratio grows as $1 / \mathrm{KL}$: without a baseline, the last
-# steps towards the posterior are the ones that drown.
+# $K = L + 2$ samples always make them equal. The first ratio grows as $1 / \mathrm{KL}$, unless $\log p(x)$ happens
+# to be 0: without a baseline, the last steps towards the posterior are the ones that drown.
 
 # %% [raw]
 # # END SOLUTION
@@ -287,10 +288,11 @@ def noise_to_signal(L, K, elbo, kl):
 # # END QUESTION
 
 # %% [markdown]
-# Here is the case, with $W = I$ and $K = 5$. Work out your two ratios for each row, and compare.
+# Here is the case, with $W = I$ and $K = 5$. Each ratio is measured, and yours stands beside it.
 
 # %%
-print(" L     ELBO     KL      none           leave-one-out")
+torch.manual_seed(0)
+print(" L     ELBO     KL        none            yours    leave-one-out    yours")
 for L, shift in ((2, 0.4), (2, 0.1), (8, 0.4), (8, 0.1)):
     model, R = vl.exact.LinearGaussian(data_dim=L, latent_dim=L), 20_000
     with torch.no_grad():
@@ -302,10 +304,12 @@ for L, shift in ((2, 0.4), (2, 0.1), (8, 0.4), (8, 0.1)):
         f, s = draw.log_w, (draw.z - q.mean) / q.variance
         elbo, log_p = model.elbo(x).item(), model.log_prob(x).item()
     g, row = model.gradient(x)["c"], f"{L:2d} {elbo:8.3f} {log_p - elbo:7.4f}"
-    for b in (0.0, (f.sum(0) - f) / 4):
+    yours = noise_to_signal(L, 5, elbo, log_p - elbo) or (math.nan, math.nan)
+    for b, said in zip((0.0, (f.sum(0) - f) / 4), yours, strict=True):
         error = (((f - b)[..., None] * s).mean(0) - g).square().sum(-1)
         ratio = error / g.square().sum()
-        row += f"{ratio.mean():10.3f} ± {ratio.std() / R**0.5:.3f}"
+        noise = f"{ratio.mean():9.3f} ± {ratio.std() / R**0.5:.3f}"
+        row += f"{noise} {float(said):8.3f}"
     print(row)
 
 # %% [markdown]
@@ -360,8 +364,8 @@ def local_gradient(f, z, logits):
 # belongs to the other latents alone. No baseline is needed. Were $f$ a sum of parts, one for each latent, no noise at
 # all would be left; what is left comes from parts that several latents share.
 #
-# The price is $2L$ values of $f$ for each sample instead of one. In the race below it wins clearly even so. That is
-# this model's doing: no theorem promises it at equal cost.
+# The price is $L + 1$ values of $f$ for each sample instead of one ($2L$ as written here: one of each pair is $f(z)$
+# itself). In the race below it wins clearly even so. That is this model's doing: no theorem promises it at equal cost.
 #
 # In the code each latent gets a copy of `z` in which it alone is set, along a new first axis. `masked_fill` makes new
 # tensors, so `z` itself is not changed.
@@ -374,7 +378,7 @@ def local_gradient(f, z, logits):
 
 # %% [markdown]
 # When your check passes, race it against leave-one-out at equal cost: one sample and $2L$ values of $f$ against $2L$
-# samples. Which is quieter, and how much? The table gives noise-to-signal ratios.
+# samples. Which is quieter, and how much? The table gives noise-to-signal ratios, for one random model per $L$.
 
 
 # %%

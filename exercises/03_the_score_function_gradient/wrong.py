@@ -83,6 +83,26 @@ def shares(K):
     return right(K) | {"half": 0}
 
 
+@wrong("q2", says="Where would K come in")
+def shares(K):
+    return right(K) | {"half": 1 / (2 * K)}
+
+
+@wrong("q2", says="made up for")
+def shares(K):
+    return right(K) | {"sum": 1 / (K - 1)}
+
+
+@wrong("q2", says="K − 1 times the others' mean")
+def shares(K):
+    return right(K) | {"sum": K - 1}
+
+
+@wrong("q2", says="That is what is lost")
+def shares(K):
+    return right(K) | {"half": 0.25}
+
+
 @wrong("q2", says="lost its entry 'sum'")
 def shares(K):
     return {name: c for name, c in right(K).items() if name != "sum"}
@@ -96,7 +116,7 @@ def others(log_w):
     return (log_w.sum(0) - log_w) / (len(log_w) - 1)
 
 
-@wrong("q3", says="two things at once")
+@wrong("q3", says="more than one way")
 def loss_and_bound(log_w, log_q):
     K, B = log_w.shape
     reward = log_w - log_w.mean(0)
@@ -129,6 +149,24 @@ def loss_and_bound(log_w, log_q):
 def loss_and_bound(log_w, log_q):
     bound = torch.logsumexp(log_w.flatten(), 0) - math.log(log_w.numel())
     return -((log_w - others(log_w)).detach() * log_q).mean(), bound
+
+
+@wrong("q3", says="once for the whole batch")
+def loss_and_bound(log_w, log_q):
+    K, B = log_w.shape
+    bound = (torch.logsumexp(log_w, 0).sum() - math.log(K)) / B
+    return -((log_w - others(log_w)).detach() * log_q).mean(), bound
+
+
+@wrong("q3", says="summed over the data points")
+def loss_and_bound(log_w, log_q):
+    bound = (torch.logsumexp(log_w, 1) - math.log(len(log_w))).mean()
+    return -((log_w - others(log_w)).detach() * log_q).mean(), bound
+
+
+@wrong("q3", says="underflow to 0 before a log")
+def loss_and_bound(log_w, log_q):
+    return -((log_w - others(log_w)).detach() * log_q).mean(), log_w.exp().mean(0).log().mean()
 
 
 @wrong("q3", says="over the batch")
@@ -167,9 +205,29 @@ def noise_to_signal(L, K, elbo, kl):
     return (L + 1 + L * elbo**2 / kl) / K, (L + 1) / (K - 1)
 
 
-@wrong("q4", says="mean square of the estimate")
+@wrong("q4", says="before the K")
 def noise_to_signal(L, K, elbo, kl):
     return (L + 2 + L * elbo**2 / (2 * kl)) / K, (L + 1) / (K - 1)
+
+
+@wrong("q4", says="then all is divided by K")
+def noise_to_signal(L, K, elbo, kl):
+    return (L + 2 + L * elbo**2 / (2 * kl)) / K - 1, (L + 1) / (K - 1)
+
+
+@wrong("q4", says="mean square of the estimate")
+def noise_to_signal(L, K, elbo, kl):
+    return none(L, K, elbo, kl) + 1, (L + 1) / (K - 1) + 1
+
+
+@wrong("q4", says="mean square of the estimate")
+def noise_to_signal(L, K, elbo, kl):
+    return none(L, K, elbo, kl), (L + 1) / (K - 1) + 1
+
+
+@wrong("q4", says="‖g‖² was not taken off")
+def noise_to_signal(L, K, elbo, kl):
+    return none(L, K, elbo, kl), (L + 2) / (K - 1)
 
 
 @wrong("q4", says="all L latents")

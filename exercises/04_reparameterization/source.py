@@ -156,7 +156,7 @@ for change, after in {
 # %% [markdown]
 # ## Question 3: the noise in the width
 #
-# *Derive, twenty minutes.* The chapter worked out the noise of the gradient in $\mu$ for a quadratic,
+# *Derive, half an hour.* The chapter worked out the noise of the gradient in $\mu$ for a quadratic,
 # $f(\mu + \sigma\varepsilon) = a + b\,\varepsilon + c\,(\varepsilon^2 - 1)$ with $\varepsilon \sim \mathcal N(0, 1)$. Do the
 # same for the gradient of $\mathbb E_q[f]$ in $\log\sigma$, from one sample: what is the variance of the pathwise
 # estimator, and what is that of the score function without a baseline?
@@ -339,17 +339,23 @@ def landed(path, eps):
 # any $L + 1$ samples in general position, and each term is $g$. The column of ones is needed: without it the slopes must
 # stand in for $g$. *Unbiased for any $h$:* given the other samples, $\hat\Lambda_{-k}$ is a constant, and
 # $\mathbb E[\varepsilon_k] = 0$. With one fit to all samples, $\hat\Lambda$ and the mean of the $\varepsilon_k$ are dependent,
-# and the bias is of order $1/K$. (The mean of $\hat\Lambda_{-k}$ must exist; with $L + 8$ samples it does.)
+# and the bias is of order $1/K$. (The mean of $\hat\Lambda_{-k}$ must exist; with $L + 8$ samples it does, if $h$ has a
+# variance.)
 #
 # What is being fitted? In one dimension the best slope is $\mathbb E[h\varepsilon] = \sigma\,\mathbb E[h'(z)]$, by parts:
 # $\sigma$ times the mean curvature of $\log w$. The *sampled* estimator uses $\Lambda = \mathrm{diag}(1/\sigma)$ and STL
-# uses $\Lambda = 0$, whatever the curvature is. Each is right in its own place, and the chapter's edge at 0.71 lies where the two are equally far off.
+# uses $\Lambda = 0$, whatever the curvature is. STL is right where $q$ is the posterior, the sampled one in the limit of
+# a very narrow $q$; at 0.71, the chapter's edge, the two are equally far off.
 
 # %% [raw]
 # # END SOLUTION
 
 # %% [raw]
 # # END QUESTION
+
+# %% [markdown]
+# Here are all three, for a $q$ that is too narrow, for the best one, and for one that is too wide. (With two correlated
+# latents even the best $q$, width × 1, is not quite the posterior: STL keeps a little noise.)
 
 # %%
 model = vl.exact.LinearGaussian(data_dim=5, latent_dim=2, seed=1)

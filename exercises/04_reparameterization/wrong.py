@@ -59,12 +59,16 @@ def but(**entries):
 
 
 wrong("q2", says="not standard deviations", factors=but(samples=lambda k: (k**-0.5, k**-0.5)))
+wrong("q2", says="the variance of a sum", factors=but(samples=lambda k: (k**-2, k**-2)))
 wrong("q2", says="a variance is quadratic", factors=but(height=lambda k: (k, k)))
 wrong("q2", says="never sees a slope", factors=but(frequency=lambda k: (k**2, k**2)))
 wrong("q2", says="σ is not in it", factors=but(width=lambda k: (k**-2, k**-2)))
 wrong("q2", says="the other way round", factors=but(width=lambda k: (1, k**2)))
 wrong("q2", says="a constant is not free", factors=but(constant=lambda k: (1, 1)))
 wrong("q2", says="mean square of cos is ½", factors=but(constant=lambda k: (1, 1 + k**2)))
+wrong("q2", says="means of cos² ωz", factors=but(constant=lambda k: (1, 1 + 4 * k**2)))
+wrong("q2", says="means of cos² ωz", factors=but(constant=lambda k: (1, 1 + 2 * k**2 / 3)))
+wrong("q2", says="a single estimate", factors=but(width=lambda k: (1, 1 / k**3)))
 wrong("q2", says="should be a pair", factors=but(constant=lambda k: 1))
 
 
@@ -102,6 +106,11 @@ def width_variances(a, b, c):
     return b**2 + 8 * c**2, 10 * b**2 + 24 * c**2
 
 
+@wrong("q3", says="standard deviation")
+def width_variances(a, b, c):
+    return (b**2 + 8 * c**2) ** 0.5, score(a, b, c) ** 0.5
+
+
 def log_q(standard, log_var):
     return -0.5 * (standard**2 + log_var + math.log(2 * math.pi)).sum(-1)
 
@@ -124,13 +133,13 @@ def path_log_w(model, x, mu, log_var, eps):
     return log_p(model, x, z) - log_q((z - mu) / log_var, log_var)
 
 
-@wrong("q4", says="neither the sample nor log q")
+@wrong("q4", says="before any gradient")
 def path_log_w(model, x, mu, log_var, eps):
     z = (mu + log_var.exp() * eps).detach()
     return log_p(model, x, z) - log_q((z - mu) / log_var, log_var)
 
 
-@wrong("q4", says="neither the sample nor log q")
+@wrong("q4", says="before any gradient")
 def path_log_w(model, x, mu, log_var, eps):
     z = mu + log_var.exp() * eps
     q = torch.distributions.Normal(mu.detach(), log_var.detach().exp())
@@ -176,6 +185,11 @@ def with_ones(eps):
     return torch.cat([torch.ones_like(eps[..., :1]), eps], -1)
 
 
+def fit_all(path, eps):
+    X, Y = with_ones(eps).transpose(0, 1), path.transpose(0, 1)
+    return (X @ torch.linalg.lstsq(X, Y).solution).transpose(0, 1)
+
+
 @wrong("q5", says="nothing was taken off")
 def landed(path, eps):
     return path.mean(0)
@@ -210,6 +224,18 @@ def landed(path, eps):
         X, Y = with_ones(eps)[others].transpose(0, 1), path[others].transpose(0, 1)
         total = total + torch.linalg.lstsq(X, Y).solution[:, 0]
     return total / K
+
+
+@wrong("q5", says="nothing of g is left")
+def landed(path, eps):
+    return (path - fit_all(path, eps)).mean(0)
+
+
+@wrong("q5", says="but not a fit")
+def landed(path, eps):
+    K, each = len(eps), torch.einsum("kbi,kbj->kbij", path, eps)
+    others = (each.sum(0) - each) / (K - 1)
+    return (path - torch.einsum("kbij,kbj->kbi", others, eps)).mean(0)
 
 
 @wrong("q5", says="latents may be coupled")

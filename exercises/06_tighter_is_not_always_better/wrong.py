@@ -59,6 +59,7 @@ def say(**changes):
 
 
 wrong("q2", says="generative network's", factors=say(phi=lambda a, b: (a * b) ** 0.5))
+wrong("q2", says="divides it by its noise", factors=say(phi=lambda a, b: 1 / b))
 wrong("q2", says="M is missing", factors=say(theta=lambda a, b: b**0.5))
 wrong("q2", says="M does not move a mean", factors=say(phi_mean=lambda a, b: 1 / (a * b)))
 wrong("q2", says="rate of the noise", factors=say(phi_mean=lambda a, b: b**-0.5))
@@ -98,6 +99,37 @@ def largest_K(T, N, C):
     return min(C * math.sqrt(T * N) / 2, T)
 
 
+@wrong("q3", says="no rounding")
+def largest_K(T, N, C):
+    return min(max(int(C * math.sqrt(T * N) / 2), 1), T)
+
+
+@wrong("q3", says="rounded up")
+def largest_K(T, N, C):
+    return min(max(math.ceil(C * math.sqrt(T * N) / 2), 1), T)
+
+
+@wrong("q4", says="then looks like signal. (And not only that.)")  # the cell as found
+def pooled_snr2(g):
+    return g.abs().mean(0).square().sum() / g.var(1).sum()
+
+
+@wrong("q4", says="over draws. (And not only that.)")
+def pooled_snr2(g):
+    return g.mean(0).square().sum() / g.var(1).sum()
+
+
+@wrong("q4", says="(first and second draws) is unbiased, but noisier")
+def pooled_snr2(g):
+    first, second = g.chunk(2)
+    return (first.mean(0) * second.mean(0)).sum() / g.var(0).sum()
+
+
+@wrong("q4", says="(even and odd draws) is unbiased, but noisier")
+def pooled_snr2(g):
+    return (g[::2].mean(0) * g[1::2].mean(0)).sum() / g.var(0).sum()
+
+
 @wrong("q4", says="noise floor is still in it")
 def pooled_snr2(g):
     return g.mean(0).square().sum() / g.var(0).sum()
@@ -115,7 +147,7 @@ def pooled_snr2(g):
     return (g.mean(0).square().sum() - noise / len(g)) / noise
 
 
-@wrong("q4", says="Then: the noise floor")
+@wrong("q4", says="(And not only that.)")
 def pooled_snr2(g):
     return g.abs().mean(0).square().sum() / g.var(0).sum()
 
@@ -181,6 +213,18 @@ def slope_interval(K, snr, t):
     return s.mean().item(), t * s.numpy().std() / len(s) ** 0.5
 
 
+@wrong("q5", says="whole width")
+def slope_interval(K, snr, t):
+    s = slopes_of(K, snr)
+    return s.mean(), 2 * t * s.std() / len(s) ** 0.5
+
+
+@wrong("q5", says="averaged before the logarithm")
+def slope_interval(K, snr, t):
+    s = slopes_of(K, snr)
+    return slopes_of(K, snr.mean(0, keepdim=True))[0], t * s.std() / len(s) ** 0.5
+
+
 @wrong("q5", says="quantile t is missing")
 def slope_interval(K, snr, t):
     s = slopes_of(K, snr)
@@ -226,6 +270,16 @@ def pull(d, v, s2, K):
 @wrong("q6", says="1 + Var[r]")
 def pull(d, v, s2, K):
     return pulls(moments(d, v, s2)[1].prod() - 1, d, v, s2, K)
+
+
+@wrong("q6", says="product is missing")
+def pull(d, v, s2, K):
+    return pulls(1, d, v, s2, K)
+
+
+@wrong("q6", says="First comes the one for c")
+def pull(d, v, s2, K):
+    return pulls(moments(d, v, s2)[1].prod(), d, v, s2, K)[::-1]
 
 
 @wrong("q6", says="ELBO's gradient")

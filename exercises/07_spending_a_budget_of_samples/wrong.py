@@ -25,6 +25,11 @@ def miwae(log_w):
     return torch.logsumexp(log_w, 0).mean(0)
 
 
+@wrong("q1", says="log M came off")
+def miwae(log_w):
+    return (torch.logsumexp(log_w, 0) - math.log(log_w.shape[1])).mean(0)
+
+
 @wrong("q1", says="closed while yours is checked")
 def miwae(log_w):
     import vaelearn as vl
@@ -84,6 +89,16 @@ def factors(a, b):
     return right(a, b) | {"spread": 1 / (a * b)}
 
 
+@wrong("q2", says="only M was counted: to leading order")
+def factors(a, b):
+    return right(a, b) | {"spread": b**-0.5}
+
+
+@wrong("q2", says="only K was counted: to leading order")
+def factors(a, b):
+    return right(a, b) | {"spread": a**-0.5}
+
+
 @wrong("q2", says="how noise falls")
 def factors(a, b):
     return right(a, b) | {"decoder_bias": a**-0.5}
@@ -105,7 +120,19 @@ def matching_beta(s, K, M):
     return (V / (2 * K) - V / (2 * M * K)) / (s**2 - V / (2 * M * K))
 
 
-@wrong("q3", says="variance of log w")
+@wrong("q3", says="ELBO's gap went in as Var[r]/2")
+def matching_beta(s, K, M):
+    V = math.expm1(s**2)
+    return (V / (2 * K) - V / (2 * M * K)) / (V / 2 - V / (2 * M * K))
+
+
+@wrong("q3", says="s², not s.")
+def matching_beta(s, K, M):
+    V = math.expm1(s)
+    return (V / (2 * K) - V / (2 * M * K)) / (s**2 / 2 - V / (2 * M * K))
+
+
+@wrong("q3", says="or Var[r] as s²")
 def matching_beta(s, K, M):
     V = s**2
     return (V / (2 * K) - V / (2 * M * K)) / (s**2 / 2 - V / (2 * M * K))
@@ -168,6 +195,14 @@ def piwae_backward(model, log_w):
     model.zero_grad()
     (-decoder.mean()).backward(inputs=model.generative_parameters())
     return decoder.detach()
+
+
+@wrong("q4", says="is not detached")
+def piwae_backward(model, log_w):
+    encoder, decoder = two_bounds(log_w)
+    (-encoder.mean()).backward(inputs=model.inference_parameters(), retain_graph=True)
+    (-decoder.mean()).backward(inputs=model.generative_parameters())
+    return decoder
 
 
 @wrong("q4", says="its sign is the bound's")

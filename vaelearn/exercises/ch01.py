@@ -24,6 +24,9 @@ def tensors(value) -> list[torch.Tensor]:
     return [torch.as_tensor(one, dtype=torch.float64) for one in value]
 
 
+COMPETE = "your columns sum to one, so the points compete. The components should."
+
+
 def q1(responsibilities, fresh):
     N, C = fresh.sizes(2)
     log_weights, log_lik = torch.log_softmax(1.5 * fresh.normal(C), 0), 2 * fresh.normal(N, C)
@@ -32,7 +35,7 @@ def q1(responsibilities, fresh):
     no_prior = torch.softmax(log_lik, 1)
     mistakes = {
         "the weights play no part: that is p(x | z) alone, divided by its sum over c.": no_prior,
-        "your columns sum to one, so the points compete. The components should.": torch.softmax(joint, 0),
+        COMPETE: torch.softmax(joint, 0),
         "those are their logarithms.": torch.log_softmax(joint, 1),
         "that is the joint, p(x, z). Its rows sum to p(x), not to one.": joint.exp(),
         "the joint is divided by one sum for all points. Each row has its own p(x).": torch.softmax(
@@ -46,6 +49,9 @@ def q1(responsibilities, fresh):
         "the weights were added to the log-likelihood; their logarithms belong there.": torch.softmax(
             log_weights.exp() + log_lik, 1
         ),
+        "the weights multiply the log-likelihood. They are factors of the likelihood itself.": torch.softmax(
+            log_weights.exp() * log_lik, 1
+        ),
         "the least likely component gets the most. Is a minus sign too many?": torch.softmax(-joint, 1),
         "that is hard EM: all for the best component. A responsibility can express doubt.": (
             torch.nn.functional.one_hot(joint.argmax(1), C)
@@ -53,14 +59,31 @@ def q1(responsibilities, fresh):
     }
     expect.close(responsibilities(log_weights, log_lik), truth, "the table of responsibilities", mistakes)
 
-    lost = torch.full_like(truth, math.nan)
+    far = log_lik + torch.linspace(-900, 900, N).double()[:, None]
+    plain, one_for_all = (log_weights + far).exp(), (log_weights + far - (log_weights + far).max()).exp()
     expect.close(
-        responsibilities(log_weights, log_lik - 900),
+        responsibilities(log_weights, far),
         truth,
-        "the table of responsibilities for log-densities near -900",
+        "the table of responsibilities for log-densities between -900 and 900",
         {
-            "they are 0/0: every density underflowed to 0. Take each row's largest log-joint out before "
-            "`exp`; it cancels in Bayes' rule.": lost
+            "some are 0/0 or inf/inf: `exp` left the range of floating point. Take each row's largest "
+            "log-joint out before; it cancels in Bayes' rule.": plain / plain.sum(1, keepdim=True),
+            "one maximum was taken out for all points. Each row has its own.": (
+                one_for_all / one_for_all.sum(1, keepdim=True)
+            ),
+        },
+    )
+
+    # Impossible by its weight, and yet with the largest density.
+    log_weights[0], log_lik[:, 0] = -math.inf, log_lik[:, 0] + 2000
+    log_weights = torch.log_softmax(log_weights, 0)
+    expect.close(
+        responsibilities(log_weights, log_lik),
+        torch.softmax(log_weights + log_lik, 1),
+        "the table of responsibilities where a component has weight 0",
+        {
+            "it is 0/0: what you take out of a row is its largest density, and that component has weight 0. "
+            "Take out the largest log-joint.": torch.full_like(truth, math.nan)
         },
     )
 
@@ -74,9 +97,8 @@ def q2(bound_and_gap, fresh):
     energy, entropy = (q * log_joint).sum(1), -(q * q.log()).sum(1)
     gap = (q * (q.log() - log_r)).sum(1)
     backwards = (log_r.exp() * (log_r - q.log())).sum(1)
-    pair = expect.parts(
-        bound_and_gap(log_joint, q), 2, "bound_and_gap should return two things: (bound, gap)."
-    )
+    ask = "bound_and_gap should return two things: (bound, gap)."
+    pair = expect.parts(bound_and_gap(log_joint, q), 2, ask)
 
     bounds = {
         "that is E_q[log p(x, z)]: its entropy, -E_q[log q], is missing.": energy,
@@ -110,15 +132,23 @@ def q2(bound_and_gap, fresh):
     }
     expect.close(pair[1], gap, "the gap", gaps)
 
+    pair = expect.parts(bound_and_gap(log_joint - 900, q), 2, ask)
+    for value, truth, what in ((pair[0], energy + entropy - 900, "the bound"), (pair[1], gap, "the gap")):
+        lost = {
+            f"it is {kind}. Each p(x, z) underflowed to 0, and so did their sum. Stay with logarithms.": (
+                torch.full_like(truth, kind)
+            )
+            for kind in (-math.inf, math.inf, math.nan)
+        }
+        expect.close(value, truth, f"{what} for log-joints near -900", lost, tolerance=1e-3)
+
     # Guesses that are sure: a zero in each of the first rows, and one row one-hot.
     q[:2, 0] = 0
     q[1] = torch.nn.functional.one_hot(torch.tensor(C - 1), C)
     q = q / q.sum(1, keepdim=True)
     bound = (q * log_joint - torch.xlogy(q, q)).sum(1)
     sure = (q == 0).any(1)
-    said = expect.parts(
-        bound_and_gap(log_joint, q), 2, "bound_and_gap should return two things: (bound, gap)."
-    )
+    said = expect.parts(bound_and_gap(log_joint, q), 2, ask)
     for value, truth, what in ((said[0], bound, "the bound"), (said[1], log_p - bound, "the gap")):
         lost = truth.masked_fill(sure, math.nan)
         expect.close(
@@ -130,9 +160,7 @@ def q2(bound_and_gap, fresh):
 
     log_joint[:2, 0] = -math.inf  # impossible for the model too
     log_p = log_joint.logsumexp(1)
-    said = expect.parts(
-        bound_and_gap(log_joint, q), 2, "bound_and_gap should return two things: (bound, gap)."
-    )
+    said = expect.parts(bound_and_gap(log_joint, q), 2, ask)
     for value, truth, what in ((said[0], bound, "the bound"), (said[1], log_p - bound, "the gap")):
         lost = truth.masked_fill(log_p.isfinite() & log_joint.isinf().any(1), math.nan)
         expect.close(
@@ -239,13 +267,13 @@ def q3(ledger, fresh):
         expect.close(pair[1], true[1], f"log p(x) after {step}", above)
 
 
-def em_by_hand(weights, means, variances, x, flip=False, old=False, no_prior=False, as_scale=False):
+def em_by_hand(weights, means, variances, x, flip=False, old=False, no_prior=False, as_scale=False, axis=1):
     """One iteration of EM, with the mistakes asked for."""
     squares = (x[:, None] - means).square()
     v = variances.square() if as_scale else variances
     log_joint = -0.5 * (squares / v + (2 * math.pi * v).log()).sum(-1)
     log_joint = log_joint if no_prior else log_joint + weights.log()
-    r = torch.softmax(-log_joint if flip else log_joint, 1)
+    r = torch.softmax(-log_joint if flip else log_joint, axis)
     counts = r.sum(0)
     new = r.T @ x / counts[:, None]
     squares = squares if old else (x[:, None] - new).square()
@@ -282,6 +310,7 @@ def q4(em_step, fresh):
             turned: instead(i, flip=True),
             forgot: instead(i, no_prior=True),
             width: instead(i, as_scale=True),
+            COMPETE: instead(i, axis=0),
             "they sum to N, not to one.": truth[0] * len(x),
             "they are the old ones.": theta[i],
             "they are divided by N. Each component divides by its own count, N_c.": truth[1]
@@ -296,7 +325,9 @@ def q4(em_step, fresh):
         {
             "they are taken about the old means. The maximum over both is about the new ones.": around_old,
             "those are standard deviations. The next step will take them for variances.": v.sqrt(),
-            "they are taken about the old means; and those are standard deviations.": around_old.sqrt(),
+            "they are taken about the old means, for one. The maximum over both is about the new ones.": (
+                around_old.sqrt()
+            ),
             "those are logarithms of the variances.": v.log(),
             "they are divided by N_c - 1. The maximum of the likelihood divides by N_c.": v
             * counts
@@ -408,6 +439,12 @@ def q6(em_rate, fresh):
                 "that is one minus the rate, the share of z that x shows. What is hidden slows EM down.": 1
                 - truth,
                 "that is right at π = 1/2 only. Which π is it here?": 4 * doubt,
+                "log π - log(1 - π) has two terms with a slope in π. That of the second is missing.": (
+                    doubt / float(r.mean())
+                ),
+                "log π - log(1 - π) has two terms with a slope in π. That of the first is missing.": (
+                    doubt / float(1 - r.mean())
+                ),
                 "that is the variance of r: what x tells about z. The rate has what x leaves open.": total
                 - doubt,
                 "you inverted the ratio: EM would run away.": 1 / truth,

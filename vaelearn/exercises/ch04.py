@@ -91,15 +91,20 @@ def factors_at(answer, k):
         isinstance(said, dict) and set(said) >= set(CHANGES),
         f"factors(k) should return a dict with the entries {', '.join(CHANGES)}.",
     )
-    rate = "variances, not standard deviations: k times as many samples leave 1/k of the variance."
-    square = "a variance is quadratic: k times the estimate, k² times the variance."
+    rate = "these are variances, not standard deviations."
+    total = "the mean of k independent estimates: what is the variance of a sum, and what does 1/k do to it?"
+    square = "a variance is quadratic."
     values = "the values of the wiggle stay between −1 and 1. This estimator never sees a slope."
-    slopes = "the slope is what it samples, and ω is in it: k times the slope, k² times the variance."
+    slopes = "the slope is what it samples, ω is in the slope, and a variance is quadratic."
     spread = "the slope's spread is ω²/2 wherever the angle ωz is spread evenly; σ is not in it."
     score = "the score is ε/σ: σ is in it once, and in its variance squared."
     level = "a constant has no slope."
     size = "the estimator is (f + k) ε/σ. It pays for the size of f: what is the mean of (cos ωz + k)² ε²?"
-    fewer = {"more samples make it smaller, whatever the estimator.": [k, k**2, 1], rate: [k**-0.5, k**-2]}
+    fewer = {
+        "more samples make it smaller, whatever the estimator.": [k, k**2, 1],
+        rate: [k**-0.5],
+        total: [k**-2],
+    }
     truth = {
         "samples": ((1 / k, fewer), (1 / k, fewer)),
         "height": ((k**2, {square: [k, 1]}), (k**2, {square: [k, 1]})),
@@ -118,6 +123,7 @@ def factors_at(answer, k):
                     "that is the new variance for σ = 1. Divide it by the old one, ½.": [0.5 + k**2],
                     "the wiggle itself is still there: " + size: [2 * k**2],
                     size: [k**2, k, (1 + k) ** 2, 1 + k],
+                    "what are the means of cos² ωz and of ε²?": [1 + 4 * k**2, 1 + 2 * k**2 / 3],
                 },
             ),
         ),
@@ -126,7 +132,10 @@ def factors_at(answer, k):
 
 
 def q2(factors, fresh):
-    k = fresh.integer(3, 9)
+    compare_factors(factors, fresh.integer(3, 9))
+
+
+def compare_factors(factors, k):
     said, truth = factors_at(factors, k)
     for change in CHANGES:
         pair = said[change]
@@ -136,7 +145,9 @@ def q2(factors, fresh):
         ):
             what = f'factors({k})["{change}"], {name}'
             expect.that(isinstance(value, (int, float, torch.Tensor)), f"{what}, should be a number.")
-            expect.close(value, right, what, nearest(value, mistakes))
+            # The last sentence fits whatever came: the right factor is not to be told.
+            rest = {"not so. What does the change do to a single estimate, and so to its variance?": value}
+            expect.close(value, right, what, nearest(value, mistakes) | rest)
 
 
 def q3(width_variances, fresh):
@@ -147,6 +158,7 @@ def q3(width_variances, fresh):
         pair = expect.parts(pair, 2, "width_variances should return a pair: (pathwise, score function).")
         path, score = b**2 + 8 * c**2, 2 * (a + 4 * c) ** 2 + 10 * b**2 + 24 * c**2
         at = f"at a = {a:.2f}, b = {b:.2f}, c = {c:.2f}"
+        deviation = "that is the standard deviation."
         moment = "that is the mean square. The variance takes the squared mean off, and the mean is 2c."
         expect.close(
             pair[0],
@@ -159,6 +171,7 @@ def q3(width_variances, fresh):
                 "Var[ε²] is 3 − 1 = 2, not 1.": b**2 + 4 * c**2,
                 "the derivative of ε² is 2ε: a factor 2 is missing before c.": b**2 + 2 * c**2,
                 "the two estimators have changed places: pathwise comes first.": score,
+                deviation: path**0.5,
             },
         )
         expect.close(
@@ -185,6 +198,7 @@ def q3(width_variances, fresh):
                 + 10 * b**2
                 + 56 * c**2,
                 "it is not the pathwise variance again.": path,
+                deviation: score**0.5,
             },
         )
 
@@ -247,7 +261,7 @@ def q4(path_log_w, fresh):
     divisor = (
         "log q divides z − mu by the wrong thing. ε is what is left after dividing by σ = exp(log_var / 2)."
     )
-    both = "neither the sample nor log q uses the standard deviation, exp(log_var / 2)."
+    both = "the values are wrong, before any gradient. What does `log_var.exp()` have for a unit?"
     log_q = -0.5 * (eps**2 + log_var + math.log(2 * math.pi)).sum(-1)
     found = path_log_w(*problem)
     expect.close(
@@ -328,7 +342,7 @@ def q5(landed, fresh):
     L, B = fresh.sizes(2, 2, 6)
     K = fresh.integer(14, 17)
     g, M, path, eps = affine(fresh, K, B, L)
-    mean = eps.mean(0)
+    mean, moments = eps.mean(0), torch.einsum("kbi,kbj->bij", path, eps)  # a sum over the samples
 
     def minus(matrix):
         return path.mean(0) - torch.einsum("bij,bj->bi", matrix, mean)
@@ -362,9 +376,13 @@ def q5(landed, fresh):
                     alone(path, eps, apart=False),
                     minus(torch.diag_embed(M.diagonal(dim1=1, dim2=2))),
                 ],
-                "Λ̂ is a moment, the mean of h εᵀ: right on average, not exact. Use least squares.": [
-                    minus(torch.einsum("kbi,kbj->bij", path, eps) / K)
+                "Λ̂ is a moment, the mean of h εᵀ: right on average, but not a fit, as it is not exact for an "
+                "affine h. Use least squares.": [
+                    minus(moments / K),
+                    minus(moments / (K - 1)),
+                    minus(moments / (K - 1)) + (path * eps.square().sum(-1, True)).mean(0) / (K - 1),
                 ],
+                "the fitted constant was subtracted as well: nothing of g is left.": [torch.zeros_like(g)],
                 "it is the sum over the samples; return their mean.": [K * g],
             },
         ),
@@ -388,4 +406,5 @@ def q5(landed, fresh):
         g,
         "landed, for a path curved in eps",
         {"that is the mean of the fitted constants ĝ. Each has seen its samples; use Λ̂ only.": constants},
+        scale=1.0,
     )

@@ -125,6 +125,7 @@ def check_factors(factors, a, b):
                 "K is missing. φ's mean shrinks faster with K than its noise.": math.sqrt(a),
                 "that is upside down: φ gains from M, and pays for K.": math.sqrt(b / a),
                 "φ pays for K, but M helps it as it helps θ.": 1 / both,
+                "that is its mean. The SNR divides it by its noise.": 1 / b,
                 "that lets the signal fall as 1/K and forgets that the noise falls too.": math.sqrt(a) / b,
             },
         ),
@@ -188,6 +189,8 @@ def q3(largest_K, fresh):
                 "that asks for one standard deviation, not two.": 2 * K,
                 "that asks for four standard deviations, not two.": K / 2,
                 "that is M, the number of repetitions.": T / K,
+                "it was rounded down. K may be any real number: no rounding.": math.floor(K),
+                "it was rounded up. K may be any real number: no rounding.": math.ceil(K),
                 "T went in without its root: C √(M/K) with M = T/K is C √T / K.": min(T, K * math.sqrt(T)),
             },
         )
@@ -217,7 +220,7 @@ def q3(largest_K, fresh):
 
 
 def q4(pooled_snr2, fresh):
-    n, P = fresh.integer(20, 40), fresh.integer(4, 9)
+    n, P = 2 * fresh.integer(10, 20), fresh.integer(4, 9)
     check_pooled(pooled_snr2, gradients(fresh, n, P, signal=1.0))
     silent = gradients(fresh, n, P)
     silent = silent - silent.mean(0)
@@ -234,7 +237,7 @@ def check_pooled(pooled_snr2, g):
     variance, by_n = g.var(0), g.var(0, correction=0)
     mean = g.mean(0)
     pooled = mean.square().sum() / variance.sum()
-    mistakes = {}
+    several = []
     early = "the absolute value is taken before the mean: pure noise then looks like signal."
     across = (
         "the variance runs across the parameters of one draw. Noise is one parameter's spread over draws."
@@ -249,9 +252,14 @@ def check_pooled(pooled_snr2, g):
                 left = (
                     [early] * (size is not mean) + [across] * (spread is not variance) + [floor] * (not share)
                 )
-                if left:
-                    mistakes[" Then: ".join(left)] = value
-    mistakes |= {
+                if left:  # only the first is named: the cell as found holds all three
+                    several.append({left[0] + " (And not only that.)" * (len(left) > 1): value})
+    halves = {"first and second": g.tensor_split(2), "even and odd": (g[::2], g[1::2])}
+    mistakes = {
+        f"a product of the means of two halves ({name} draws) is unbiased, but noisier than need be: in "
+        "another order the same draws give another value.": (a.mean(0) * b.mean(0)).sum() / variance.sum()
+        for name, (a, b) in halves.items()
+    } | {
         f"{early} (In the variance too.)": g.abs().mean(0).square().sum() / g.abs().var(0).sum() - 1 / n,
         f"{across} (Below the fraction line.)": (mean.square() - variance / n).sum() / g.var(1).sum(),
         "the variance of one draw was taken off the squared mean. A mean of n draws varies n times less.": (
@@ -277,11 +285,11 @@ def check_pooled(pooled_snr2, g):
     }
     # The same estimate, with a variance by n below the fraction line only, is as good in all but name.
     truths = [pooled - 1 / n, (mean.square() - variance / n).sum() / by_n.sum()]
-    close_to_one(pooled_snr2(g), truths, "pooled_snr2(g)", [mistakes])
+    close_to_one(pooled_snr2(g), truths, "pooled_snr2(g)", [*several, mistakes])
 
 
 def q5(slope_interval, fresh):
-    J, S = fresh.sizes(2, 4, 9)
+    J, S = fresh.sizes(2, 5, 9)
     check_slope(slope_interval, *measured(fresh, J, S), float(fresh.uniform(1.7, 3.5)))
 
 
@@ -290,7 +298,7 @@ def measured(fresh, J, S, first=4.0):
     K = (first * 2 ** (torch.arange(J) + fresh.uniform(0, 0.5, J))).round()
     slope, bend = fresh.choice([-0.5, 0.5]), float(fresh.uniform(1, 2))
     level = float(fresh.uniform(-1, 1))
-    noise = 0.05 * fresh.normal(S, J)
+    noise = 0.15 * fresh.normal(S, J)
     return K, (slope * K.log() + level + bend / K + noise).exp()
 
 
@@ -399,8 +407,11 @@ def check_pull(pull, d, v, s2, K):
     second, u, L = each.prod(), 2 * s2 - v, len(d)
     truths = dict(zip(("c", "log s"), first_order(d, v, s2, K), strict=True))
     elbo = {"c": -d / v, "log s": 1 - s2 / v}
-    for got, (name, truth) in zip(both, truths.items(), strict=True):
+    for got, (name, truth), other in zip(both, truths.items(), reversed(truths), strict=True):
         shared = {
+            f"that is the gradient for {other}. First comes the one for c, then the one for log s.": (
+                truths[other]
+            ),
             "that is the way downhill. The gradient climbs, so Var[r] falls along it: mind the sign.": -truth,
             "a factor 2 is off: the bias is Var[r]/2K, with the 2 of u − u²/2.": 2 * truth,
             "that is the derivative of −Var[r]/2; 1/K is missing.": truth * K,
@@ -410,6 +421,9 @@ def check_pull(pull, d, v, s2, K):
             "that is the ELBO's gradient, over K.": elbo[name] / K,
             "that multiplies by Var[r], and it should be 1 + Var[r]: the product is differentiated, and the "
             "1 goes only afterwards.": truth * (second - 1) / second,
+            "that is the slope of log E[r²], not of E[r²]: as a factor the product is missing.": (
+                truth / second
+            ),
         }
         if L > 1:
             own = (

@@ -15,6 +15,7 @@ def backward(function, model, x, shape, seed):
     log_w = drawn(model, x, shape, seed)
     model.zero_grad()
     bound = call(function, model, log_w)
+    carries = isinstance(bound, torch.Tensor) and bound.requires_grad
     left = []
     for parameters in (model.inference_parameters(), model.generative_parameters()):
         expect.that(
@@ -22,6 +23,10 @@ def backward(function, model, x, shape, seed):
             "a parameter of the model is left without a gradient: each needs one in its `.grad`.",
         )
         left.append(flat(p.grad for p in parameters))
+    expect.that(
+        not carries,
+        "the bound that it returns is not detached: whoever keeps it keeps the whole graph.",
+    )
     return [bound, *left]
 
 
@@ -52,6 +57,7 @@ def q1(miwae, ciwae, fresh):
             "that is one logarithm over all M·K samples. The M groups have a logarithm each.": everything,
             f"it is too high by log K = {math.log(K):.3f}: a sum of weights where their mean belongs?": truth
             + math.log(K),
+            "log M came off, and a group holds K samples.": truth + math.log(K) - math.log(M),
             "that is the ELBO: no mean was taken inside a logarithm.": log_w.mean((0, 1)),
             "the M groups are summed. Their mean is the bound.": M * truth,
             "the M groups are not averaged yet: a number for each data point is wanted.": bounds.iwae(log_w),
@@ -99,7 +105,7 @@ def q2(factors, fresh):
         )
         root = math.sqrt(a * b)
         copies = "M averages copies of the same bound. Their mean, and so the gap, does not know M."
-        both = "it is a mean of M·K terms to leading order, and the spread is a standard deviation."
+        both = "to leading order it is a mean of all M·K terms, and the spread is a standard deviation."
         fade = "the noise falls with M·K, but the signal falls with K as well."
         truth = {
             "gap": (1 / a, {copies: 1 / (a * b), "that is what b does. Which of the two tightens?": 1 / b}),
@@ -107,8 +113,8 @@ def q2(factors, fresh):
                 1 / root,
                 {
                     "that is the variance's factor. The spread is its root.": 1 / (a * b),
-                    both: 1 / math.sqrt(a),
-                    f"only M was counted. To leading order {both}": 1 / math.sqrt(b),
+                    f"only K was counted: {both}": 1 / math.sqrt(a),
+                    f"only M was counted: {both}": 1 / math.sqrt(b),
                 },
             ),
             "encoder_snr": (
@@ -116,7 +122,7 @@ def q2(factors, fresh):
                 {
                     fade: root,
                     "K and M are swapped. Which of them makes the encoder's signal fade?": math.sqrt(a / b),
-                    f"only M was counted. As K grows, {fade}": math.sqrt(b),
+                    f"only M was counted: {fade}": math.sqrt(b),
                     "that is the factor of its square.": b / a,
                 },
             ),
@@ -151,7 +157,7 @@ def q3(matching_beta, fresh):
         s, K, M = float(fresh.uniform(0.4, 1.2)), fresh.integer(8, 30), fresh.integer(3, 7)
         variance, kl = math.exp(s**2) - 1, s**2 / 2
         apart, joint = variance / (2 * K), variance / (2 * M * K)
-        wide = s**2 / (2 * K)  # Var[log w] in the place of Var[r]
+        steep = math.exp(s) - 1
         expect.close(
             matching_beta(s, K, M),
             (apart - joint) / (kl - joint),
@@ -166,8 +172,12 @@ def q3(matching_beta, fresh):
                 "KL(q ‖ p) is s²/2 here, not s².": (apart - joint) / (2 * kl - joint),
                 "a factor 2 is missing in the gaps of L_K and L_MK.": (2 * apart - 2 * joint)
                 / (kl - 2 * joint),
-                "s² is the variance of log w. The theorem wants that of r = w/p(x).": (wide - wide / M)
-                / (kl - wide / M),
+                "Var[r] has dropped out. Either the ELBO's gap went in as Var[r]/2, the first order at K = 1 "
+                "(exactly it is s²/2), or Var[r] as s², the variance of log w.": (M - 1) / (M * K - 1),
+                "Var[r] was taken as eˢ − 1. The exponent is the variance of log w: s², not s.": (
+                    steep / (2 * K) * (1 - 1 / M)
+                )
+                / (kl - steep / (2 * M * K)),
                 "that uses E[r²]; the variance takes 1 off.": ((variance + 1) / (2 * K) * (1 - 1 / M))
                 / (kl - (variance + 1) / (2 * M * K)),
             },
