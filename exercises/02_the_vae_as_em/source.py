@@ -253,11 +253,11 @@ with torch.no_grad():
 # the $L$ latents will be alive? You are given the eigenvalues $\lambda_1 \ge \dots \ge \lambda_D$ of the data's
 # covariance, all different.
 #
-# One fact to start from (Tipping and Bishop, 1999): at a fixed $\sigma$ the *likelihood* of the linear model is highest
-# at $W = U_L\, \mathrm{diag}\big(\sqrt{\max(\lambda_i - \sigma^2, 0)}\big)\, R$, with the $L$ leading eigenvectors
-# $U_L$ and any rotation $R$. At $R = I$ the posterior has a diagonal covariance, so at $\beta = 1$ the ELBO has the
-# same maximum. What does another $\beta$ do? Commit yourself to a rule, check it, and only then run the experiment
-# below.
+# One fact to start from, which the chapter has only at the best $\sigma$ (Tipping and Bishop, 1999): at any fixed
+# $\sigma$ the *likelihood* of the linear model is highest at $W = U_L\, \mathrm{diag}\big(\sqrt{\max(\lambda_i -
+# \sigma^2, 0)}\big)\, R$ and $b = \bar x$, with the $L$ leading eigenvectors $U_L$ and any rotation $R$. At $R = I$ the
+# posterior has a diagonal covariance, so at $\beta = 1$ the ELBO has the same maximum. What does another $\beta$ do?
+# Commit yourself to a rule, check it, and only then run the experiment below.
 
 # %% [raw]
 # # BEGIN QUESTION
@@ -281,6 +281,11 @@ def survivors(eigenvalues, latent_dim, sigma, beta):
 # $\sqrt{\max(\lambda_i - \beta\sigma^2, 0)}\; u_i$, and a latent lives exactly if $\lambda_i > \beta \sigma^2$: if
 # its direction of the data rises above the noise that the model is *told* to see. So $\beta$ and $\sigma^2$ are one
 # knob as long as $\sigma$ is fixed, and posterior collapse is here no accident of training; it is the maximum.
+#
+# And the fact? Let $c_1 \ge \dots \ge c_D$ be the eigenvalues of $WW^\top + \sigma^2 I$: the last $D - L$ are $\sigma^2$,
+# the others at least that. With the data's eigenvectors, in the same order, the mean log-likelihood is as high as these
+# $c_i$ allow, $-\frac12 \sum_i (\log 2\pi c_i + \lambda_i / c_i)$; and on $c \ge \sigma^2$, $\log c + \lambda / c$ is least
+# at $c = \max(\lambda, \sigma^2)$.
 
 # %% [raw]
 # # END SOLUTION

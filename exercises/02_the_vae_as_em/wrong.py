@@ -77,6 +77,12 @@ def log_likelihood(logits, x):
     return (x * (p + 1e-8).log() + (1 - x) * (1 - p + 1e-8).log()).sum(-1)
 
 
+@wrong("q2", says="the gradient with respect to logits beyond ±300 holds nan")
+def log_likelihood(logits, x):
+    on = torch.where(logits > 0, -torch.log1p((-logits).exp()), logits - torch.log1p(logits.exp()))
+    return (on - (1 - x) * logits).sum(-1)
+
+
 @wrong("q2", says="swapped")
 def log_likelihood(logits, x):
     return ((1 - x) * logits - F.softplus(logits)).sum(-1)
@@ -124,7 +130,7 @@ def log_weight(x, decoded, z, mu, log_var, sigma):
     return _log_weight(x, decoded, z, mu, log_var, sigma, eps, _sum, _mean)
 
 
-@wrong("q3", says="solve for ε. Then look once more at the log-likelihood and at the last line")
+@wrong("q3", says="solve for ε. And that is the first of three")
 def log_weight(x, decoded, z, mu, log_var, sigma):
     return _log_weight(x, decoded, z, mu, log_var, sigma, (z - mu) / log_var, _mean, _mean)
 
@@ -133,6 +139,11 @@ def _encoder(W, noise2, prior=1.0):
     weighted = W.T / noise2
     P = prior * torch.eye(W.shape[1]) + weighted @ W
     return torch.linalg.solve(P, weighted), P
+
+
+@wrong("q3", says="solve for ε. And that is not all: look further down")
+def log_weight(x, decoded, z, mu, log_var, sigma):
+    return _log_weight(x, decoded, z, mu, log_var, sigma, (z - mu) / log_var, _sum, _mean)
 
 
 @wrong("q4", says="where sleep leads")
@@ -156,6 +167,12 @@ def encoder(W, b, noise):
 @wrong("q4", says="`noise` holds standard deviations")
 def encoder(W, b, noise):
     A, P = _encoder(W, noise)
+    return A, -A @ b, P.diagonal() ** -0.5
+
+
+@wrong("q4", says="wants x in units of the noise")
+def encoder(W, b, noise):
+    A, P = _encoder(W / noise[:, None], 1.0)
     return A, -A @ b, P.diagonal() ** -0.5
 
 

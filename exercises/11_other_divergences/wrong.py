@@ -36,6 +36,11 @@ def js_estimate(d_q, d_p):
     return math.log(2) + F.logsigmoid(torch.cat([d_q, -d_p])).mean()
 
 
+@wrong("q1", says="cut off at 0")
+def js_estimate(d_q, d_p):
+    return (math.log(2) + sum(sides(d_q, d_p)) / 2).clamp(min=0)
+
+
 @wrong("q1", says="Work from the logit")
 def js_estimate(d_q, d_p):
     return math.log(2) + (d_q.sigmoid().log().mean() + (1 - d_p.sigmoid()).log().mean()) / 2
@@ -56,6 +61,12 @@ def gain(ours, elbo):
 @wrong("q2", says="lucky for both")
 def gain(ours, elbo):
     return (elbo - ours).mean(), ((ours.var() + elbo.var()) / len(ours)) ** 0.5
+
+
+@wrong("q2", says="The mean gain comes first")
+def gain(ours, elbo):
+    better = elbo - ours
+    return better.std() / len(better) ** 0.5, better.mean()
 
 
 @wrong("q2", says="√S times less")
@@ -95,6 +106,22 @@ def missing_modes(n, r, g):
     return right_modes(n, r, g) | {"JS": (1 - r / n) * math.log(2)}
 
 
+@wrong("q3", says="half of KL(p ‖ m) is missing")
+def missing_modes(n, r, g):
+    return right_modes(n, r, g) | {"JS": math.log(2 / (1 + r / n)) / 2}
+
+
+@wrong("q3", says="over the modes in use only")
+def missing_modes(n, r, g):
+    f = r / n
+    return right_modes(n, r, g) | {"JS": (math.log(2 / (1 + f)) + f * math.log(2 * f / (1 + f))) / 2}
+
+
+@wrong("q3", says="its square was asked for")
+def missing_modes(n, r, g):
+    return right_modes(n, r, g) | {"MMD": (g * (1 / r - 1 / n)) ** 0.5}
+
+
 @wrong("q3", says="the term across")
 def missing_modes(n, r, g):
     return right_modes(n, r, g) | {"MMD": g / r + g / n}
@@ -123,6 +150,11 @@ def soft_logit(r, a):
 @wrong("q4", says="hard labels")
 def soft_logit(r, a):
     return r
+
+
+@wrong("q4", says="as unequal batches would")
+def soft_logit(r, a):
+    return r + math.log(a / (1 - a))
 
 
 @wrong("q4", says="does not run straight into it")
@@ -200,6 +232,16 @@ def ksd(z, mean, covariance, h):
 @wrong("q6", says="the diagonal is still in")
 def ksd(z, mean, covariance, h):
     return stein(z, -(z - mean) @ covariance.inverse(), h, diagonal=True)
+
+
+@wrong("q6", says="count a pair as often as you add it")
+def ksd(z, mean, covariance, h):
+    return stein(z, -(z - mean) @ covariance.inverse(), h) / 2
+
+
+@wrong("q6", says="Here it is 2h²")
+def ksd(z, mean, covariance, h):
+    return stein(z, -(z - mean) @ covariance.inverse(), h / 2**0.5)
 
 
 @wrong("q6", says="not twice by z")

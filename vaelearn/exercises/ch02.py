@@ -112,13 +112,14 @@ def q2(log_likelihood, fresh):
     expect.close(value, wanted, "log_likelihood of logits beyond ±300")
 
     steep = (30 * torch.sign(logits)).float()
-    slope, _ = log_likelihood.run(gradient_of, steep, x.float())
-    expect.close(
-        slope,
-        x - torch.sigmoid(steep).double(),
-        "the gradient with respect to logits of ±30, in float32",
-        {"it is 0 where the decoder is sure and wrong.": torch.zeros_like(steep)},
-    )
+    for what, at in (("beyond ±300", sure), ("of ±30, in float32", steep)):
+        slope, _ = log_likelihood.run(gradient_of, at, x.to(at))
+        expect.close(
+            slope,
+            x - torch.sigmoid(at).double(),
+            f"the gradient with respect to logits {what}",
+            {"it is 0 where the decoder is sure and wrong.": torch.zeros_like(at)},
+        )
 
 
 def _log_weights(x, decoded, z, mu, log_var, sigma):
@@ -148,10 +149,12 @@ def _log_weights(x, decoded, z, mu, log_var, sigma):
     }
     values = {}
     for (a, p), (b, share), (c, energy) in product(sums.items(), means.items(), log_qs.items()):
-        slips = [slip for slip in ((c, ""), (a, "at the log-likelihood"), (b, "at the last line")) if slip[0]]
-        sentence = slips[0][0] if slips else ""
-        if slips[1:]:
-            sentence += f" Then look once more {' and '.join(where for _, where in slips[1:])}."
+        slips = [slip for slip in (c, a, b) if slip]
+        sentence = slips[0] if slips else ""  # only the first is named
+        if len(slips) == 3:
+            sentence += " And that is the first of three."
+        elif len(slips) == 2:
+            sentence += f" And that is not all: look further {'down' if b else 'up'}."
         values[sentence] = p + (log_prior + 0.5 * (energy + LOG_2PI)).sum(1) / share
     return values
 
@@ -208,6 +211,9 @@ def q4(encoder, fresh):
             ),
             "one σ² for all pixels, their mean, went in. Each pixel has its own.": torch.linalg.solve(
                 one + W.T @ W / (noise**2).mean(), W.T / (noise**2).mean()
+            ),
+            "that A wants x in units of the noise. x comes in units of its own.": torch.linalg.solve(
+                P, W.T / noise
             ),
             "that is the pull of the data on z, not yet divided by the posterior's precision.": pull,
             "it is transposed: A takes x (D,) to the mean of z (L,).": A.T,

@@ -32,13 +32,18 @@ def players(function, weight, z, y):
 @closes("divergences.Adversarial.jensen_shannon", "divergences.Adversarial.loss")
 def q1(js_estimate, fresh):
     N, M = fresh.sizes(2, 4, 9)
-    d_q, d_p = 0.7 + 1.5 * fresh.normal(N), -0.3 + 1.5 * fresh.normal(M)
-    heads, tails = F.logsigmoid(d_q), F.logsigmoid(-d_p)
+    apart = 0.0
+    while apart < 0.1:  # else it does not show how the two sides are weighted
+        d_q, d_p = 0.7 + 1.5 * fresh.normal(N), -0.3 + 1.5 * fresh.normal(M)
+        heads, tails = F.logsigmoid(d_q), F.logsigmoid(-d_p)
+        apart = float((heads.mean() - tails.mean()).abs())
     inner = (heads.mean() + tails.mean()) / 2
     log2, pooled = math.log(2), (heads.sum() + tails.sum()) / (N + M)
+    truth = log2 + inner
+    cut = "it is cut off at 0. JS is never negative, but a judge's estimate of it can be."
     expect.close(
         js_estimate(d_q, d_p),
-        log2 + inner,
+        truth,
         "js_estimate(d_q, d_p)",
         {
             "log 2 is missing: a judge that knows nothing, d = 0, should report 0.": inner,
@@ -46,7 +51,10 @@ def q1(js_estimate, fresh):
             "that is the game's value without its constant; each side counts ½, and log 2 comes on top.": 2
             * inner,
             "that is the judge's loss. The estimate is log 2 less the loss.": -inner,
-            "its sign is reversed.": -inner - log2,
+            "its sign is reversed.": -truth,
+            "that is in bits; nats were asked for.": truth / log2,
+            "it is twice the estimate of JS.": 2 * truth,
+            cut: truth.clamp(min=0),
             "the larger sample counts for more: all logits were averaged together. Average each side "
             "on its own.": log2 + pooled,
             "sums stand where means belong.": log2 + (heads.sum() + tails.sum()) / 2,
@@ -66,8 +74,9 @@ def q1(js_estimate, fresh):
     lost = torch.full_like(truth, -math.inf)
     gone = "it is -inf: σ(−1000) is 0 in floating point, and its logarithm −∞. Work from the logit."
     clamped = f"{what}: a clamp before the logarithm hides how wrong the judge is. Work from the logit."
-    shape = torch.as_tensor(value).numel() == 1
-    expect.that(not (shape and float(torch.as_tensor(value)) > float(truth) + 1), clamped)
+    number = float(torch.as_tensor(value)) if torch.as_tensor(value).numel() == 1 else math.nan
+    expect.that(number != 0, f"{what}: {cut}")
+    expect.that(not number > float(truth) + 1, clamped)
     expect.close(value, truth, what, {gone: lost})
 
 
@@ -78,6 +87,7 @@ def q2(gain, fresh):
         ours = seeds + float(fresh.uniform(-0.6, 0.6)) + 0.3 * fresh.normal(S)
         elbo = seeds + 0.3 * fresh.normal(S)
         better = elbo - ours
+        error = better.std() / S**0.5
         pair = expect.parts(gain(ours, elbo), 2, "gain should return (mean gain, standard error).")
         expect.close(
             pair[0],
@@ -89,9 +99,9 @@ def q2(gain, fresh):
                 ),
                 "that is the summed gain, not the mean.": better.sum(),
                 "that is the median.": better.median(),
+                "that is the standard error. The mean gain comes first.": error,
             },
         )
-        error = better.std() / S**0.5
         expect.close(
             pair[1],
             error,
@@ -117,7 +127,9 @@ def q2(gain, fresh):
 def q3(missing_modes, fresh):
     for _ in range(3):
         n = fresh.integer(3, 30)
-        _modes(missing_modes, n, fresh.integer(1, n - 1), float(fresh.uniform(0.1, 0.9)))
+        # Not 1, n/2 or n/3: there some mistake gives another's value, or the right one.
+        r = fresh.choice([r for r in range(2, n) if n not in (2 * r, 3 * r)])
+        _modes(missing_modes, n, r, float(fresh.uniform(0.1, 0.9)))
 
 
 def js_of_modes(f):
@@ -138,7 +150,8 @@ def _modes(missing_modes, n, r, g):
                 "that would be right for a single mode in use.": math.log(n),
                 "the log-ratio is the same at each code, and the codes are all in use: no share of "
                 "modes comes in front.": f * math.log(n / r),
-                "it is blind only if it sees scores alone. KL sees the ratio q/p itself.": 0.0,
+                "0 would mean q = p, and at no code is the ratio q/p 1.": 0.0,
+                "that is in bits; nats were asked for.": math.log2(n / r),
             },
         ),
         "JS": (
@@ -147,6 +160,13 @@ def _modes(missing_modes, n, r, g):
                 "log 2 is for disjoint q and p. These two share r modes.": math.log(2),
                 "that is KL(q ‖ m) alone. Half of it, and half of KL(p ‖ m).": of_q,
                 "that is KL(p ‖ m) alone. Half of it, and half of KL(q ‖ m).": of_p,
+                "half of KL(q ‖ m) is there; half of KL(p ‖ m) is missing.": of_q / 2,
+                "half of KL(p ‖ m) is there; half of KL(q ‖ m) is missing.": of_p / 2,
+                "KL(p ‖ m) is taken over the modes in use only. p has the others too.": (
+                    of_q + of_p - (1 - f) * math.log(2)
+                )
+                / 2,
+                "that is in bits; nats were asked for.": js_of_modes(f) / math.log(2),
                 "the halves are missing.": of_q + of_p,
                 "that is log 2 times the share that is missing. On the shared modes q and p differ, too: "
                 "by a factor n/r.": (1 - f) * math.log(2),
@@ -167,6 +187,7 @@ def _modes(missing_modes, n, r, g):
                 "it is not blind: two codes meet in one mode more often than two prior draws.": 0.0,
                 "that forgets g: two draws from one mode are not identical.": 1 / r - 1 / n,
                 "the sign is reversed: MMD² is a square.": g * (1 / n - 1 / r),
+                "that is the MMD; its square was asked for.": (g * (1 / r - 1 / n)) ** 0.5,
             },
         ),
     }
@@ -178,8 +199,8 @@ def _modes(missing_modes, n, r, g):
         if name == "Stein":
             expect.that(
                 _is_zero(said[name]),
-                f"{what}: it sees scores only. Where the codes are, p is a constant times q. What is the "
-                "difference of their scores?",
+                f"{what}: it sees scores only, and those where the codes are. Draw log q and log p over one "
+                "bump in use, and compare.",
             )
         else:
             truth, mistakes = truths[name]
@@ -196,6 +217,7 @@ def _is_zero(value):
 def q4(soft_logit, fresh):
     n, m = fresh.sizes(2, 3, 8)
     r, a = 2.5 * fresh.normal(n, m), float(fresh.uniform(0.7, 0.95))
+    r[0, 0] = 4  # above log a/(1 − a)
     truth = math.log(a) + r - F.softplus(r + math.log(1 - a))
     two_sided = torch.log(a * r.exp() + 1 - a) - torch.log((1 - a) * r.exp() + a)
     expect.close(
@@ -212,6 +234,9 @@ def q4(soft_logit, fresh):
             "that is the best probability, σ(d). Asked for is its logit.": truth.sigmoid(),
             "that is log σ(d), not d.": F.logsigmoid(truth),
             "its sign is reversed: d > 0 speaks for a code.": -truth,
+            "that shifts the hard judge's logit, as unequal batches would. A soft label moves part of q to "
+            "the prior's side.": r + math.log(a / (1 - a)),
+            "a and 1 − a have changed places.": math.log(1 - a) + r - F.softplus(r + math.log(a)),
             "there is a ceiling at log a/(1 − a), but the best logit does not run straight into it.": (
                 r.clamp(max=math.log(a / (1 - a)))
             ),
@@ -371,6 +396,11 @@ def q6(ksd, fresh):
             "N(N − 1) is right only without the diagonal, which is still in the sum.": sum(terms).sum()
             / (N * (N - 1)),
             "the diagonal is out of the sum but still in the count.": truth * (N - 1) / N,
+            "it is twice what it should be: count a pair as often as you add it.": 2 * truth,
+            "it is half of what it should be: count a pair as often as you add it.": truth / 2,
+            "that is the kernel with h² in its exponent. Here it is 2h².": other_pairs(
+                sum(stein_terms(z, score(inverse), h / 2**0.5))
+            ),
             "the covariance stands where its inverse belongs: ∇ log p = −Σ⁻¹(z − μ).": of(score(covariance)),
             "that is the score of N(μ, I). The covariance is missing.": of(
                 score(torch.eye(L, dtype=torch.float64))
@@ -384,7 +414,9 @@ def q6(ksd, fresh):
             ),
             "the two middle terms have the wrong sign. Is the score −Σ⁻¹(z − μ), with its minus? And "
             + turned: other_pairs(scores - first - second + level + fall),
-            "the two middle terms cancel in yours: " + turned: other_pairs(scores + level + fall),
+            "the two middle terms are missing, or cancel in yours: " + turned: other_pairs(
+                scores + level + fall
+            ),
             "one of the two middle terms is missing.": other_pairs(scores + first + level + fall),
             "the trace has L terms 1/h², one for each dimension.": other_pairs(
                 scores + first + second + level / L + fall
