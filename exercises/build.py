@@ -19,7 +19,11 @@ from otter.assign import main as otter_assign
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-KERNEL = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
+KERNEL = {
+    "name": "python3",
+    "display_name": "Python 3 (ipykernel)",
+    "language": "python",
+}
 CONFIG = """# ASSIGNMENT CONFIG
 init_cell: false
 export_cell: false
@@ -49,7 +53,9 @@ def with_tests(notebook, chapter: int, hidden: str):
     raw, code = nbformat.v4.new_raw_cell, nbformat.v4.new_code_cell
     cells, question = [raw(CONFIG)], None
     for cell in notebook.cells:
-        if cell.cell_type == "raw" and (begin := re.search(r"BEGIN QUESTION.*\nname: (q\d+)", cell.source)):
+        if cell.cell_type == "raw" and (
+            begin := re.search(r"BEGIN QUESTION.*\nname: (q\d+)", cell.source)
+        ):
             question = begin[1]
         if cell.cell_type == "raw" and "END QUESTION" in cell.source:
             checks = textwrap.indent(hidden, "    ")
@@ -60,13 +66,18 @@ def with_tests(notebook, chapter: int, hidden: str):
                 raw("# END TESTS"),
             ]
         cells.append(cell)
-    return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": KERNEL})
+    return nbformat.v4.new_notebook(
+        cells=cells, metadata={"kernelspec": KERNEL}
+    )
 
 
 def learner_notebook(path: Path):
     """Otter's student notebook, byte for byte the same at each build."""
     notebook = nbformat.read(path, as_version=4)
-    notebook.metadata = {"kernelspec": KERNEL, "language_info": {"name": "python"}}
+    notebook.metadata = {
+        "kernelspec": KERNEL,
+        "language_info": {"name": "python"},
+    }
     # Where a prompt stands, a solution leaves an empty cell behind.
     notebook.cells = [cell for cell in notebook.cells if cell.source.strip()]
     for number, cell in enumerate(notebook.cells, 1):
@@ -83,7 +94,9 @@ def solutions(path: Path) -> str:
         if "otter_assign_solution_cell" in cell.metadata.get("tags", ()):
             marks = r"[ \t]*# (BEGIN|END) SOLUTION.*\n?|[ \t]*# SOLUTION.*"
             text = re.sub(marks, "", cell.source).strip()
-            cells.append(f"```python\n{text}\n```" if cell.cell_type == "code" else text)
+            cells.append(
+                f"```python\n{text}\n```" if cell.cell_type == "code" else text
+            )
         elif check := re.match(r'grader\.check\("(q\d+)"\)', cell.source):
             page.append("\n\n".join([f"## {check[1]}", *cells]))
             cells = []
@@ -94,7 +107,9 @@ def build(folder: Path, otter: Path, student: Path, solved: Path) -> None:
     """Build one set: Otter's output into `otter`, the other two into the folders `student` and `solved`."""
     chapter = int(folder.name[:2])
     script = jupytext.read(folder / "source.py", fmt="py:percent")
-    source = with_tests(script, chapter, (folder / "hidden.py").read_text("utf-8"))
+    source = with_tests(
+        script, chapter, (folder / "hidden.py").read_text("utf-8")
+    )
     work = otter / "source"
     shutil.rmtree(otter, ignore_errors=True)
     work.mkdir(parents=True)
@@ -103,8 +118,12 @@ def build(folder: Path, otter: Path, student: Path, solved: Path) -> None:
     otter_assign(str(master), str(otter))
     for path in student, solved:
         path.mkdir(parents=True, exist_ok=True)
-    nbformat.write(learner_notebook(otter / "student" / master.name), student / master.name)
-    (solved / f"{chapter:02d}.md").write_text(solutions(otter / "autograder" / master.name), encoding="utf-8")
+    nbformat.write(
+        learner_notebook(otter / "student" / master.name), student / master.name
+    )
+    (solved / f"{chapter:02d}.md").write_text(
+        solutions(otter / "autograder" / master.name), encoding="utf-8"
+    )
 
 
 def main() -> None:
@@ -113,7 +132,12 @@ def main() -> None:
         if wanted and int(folder.name[:2]) not in wanted:
             continue
         otter = ROOT / "_build" / "exercises" / folder.name[:2]
-        build(folder, otter, HERE / "student", ROOT / "vaelearn" / "exercises" / "solutions")
+        build(
+            folder,
+            otter,
+            HERE / "student",
+            ROOT / "vaelearn" / "exercises" / "solutions",
+        )
         print(f"{folder.name}: built")
 
 

@@ -32,7 +32,11 @@ def ask(shell, name, probe, args, kwargs, closed, seed):
     answer = Answer(name, shell.user_ns)
     answer.closed, answer.seed = closed, seed
     try:
-        return {"value": answer.run(getattr(import_module(module), function), *args, **kwargs)}
+        return {
+            "value": answer.run(
+                getattr(import_module(module), function), *args, **kwargs
+            )
+        }
     except Wrong as wrong:
         return {"wrong": str(wrong)}
 
@@ -45,7 +49,9 @@ def main():
     resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_BYTES, FILE_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     torch.set_num_threads(1)
-    sys.path[0] = os.getcwd()  # as in a notebook: what %%writefile wrote can be imported
+    sys.path[0] = (
+        os.getcwd()
+    )  # as in a notebook: what %%writefile wrote can be imported
     shell = InteractiveShell.instance(colors="NoColor")
     # There is nothing to draw on, and %matplotlib would take the rest of its cell down with it.
     shell.register_magic_function(lambda line: None, "line", "matplotlib")

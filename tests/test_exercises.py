@@ -89,6 +89,13 @@ def test_no_student_notebook_gives_a_solution_away(name, built):
 
 
 @pytest.mark.parametrize("name", SETS)
+def test_no_line_of_a_student_notebooks_code_has_to_be_scrolled(name, built):
+    cells = nbformat.read(built / "student" / f"{name}.ipynb", as_version=4).cells
+    lines = [line for cell in cells if cell.cell_type == "code" for line in cell.source.splitlines()]
+    assert max(map(len, lines)) <= 80
+
+
+@pytest.mark.parametrize("name", SETS)
 def test_each_set_has_four_to_six_questions_of_several_kinds(name):
     text = (SETS[name] / "source.py").read_text("utf-8")
     kinds = re.findall(r"\*(Implement|Derive|Predict|Repair)[,.]", text)

@@ -34,7 +34,10 @@ def responsibilities(log_weights, log_lik):
 
 @wrong("q1", says="that component has weight 0")
 def responsibilities(log_weights, log_lik):
-    joint = log_weights.exp() * (log_lik - log_lik.max(1, keepdim=True).values).exp()
+    joint = (
+        log_weights.exp()
+        * (log_lik - log_lik.max(1, keepdim=True).values).exp()
+    )
     return joint / joint.sum(1, keepdim=True)
 
 
@@ -136,7 +139,12 @@ def bound_and_gap(log_joint, q):
 def ledger(bound, log_p, gain, opened, doubt):
     closed = log_p - bound
     end = log_p + gain + opened
-    return [(log_p, log_p + closed), (log_p + gain, end), (end, end), (end - doubt, end)]
+    return [
+        (log_p, log_p + closed),
+        (log_p + gain, end),
+        (end, end),
+        (end - doubt, end),
+    ]
 
 
 @wrong("q3", says="comes on top")
@@ -148,7 +156,12 @@ def ledger(bound, log_p, gain, opened, doubt):
 @wrong("q3", says="an exact E-step closes the gap")
 def ledger(bound, log_p, gain, opened, doubt):
     end = log_p + gain + opened
-    return [(log_p, log_p), (log_p + gain, end), (log_p + gain, end), (end - doubt, end)]
+    return [
+        (log_p, log_p),
+        (log_p + gain, end),
+        (log_p + gain, end),
+        (end - doubt, end),
+    ]
 
 
 @wrong("q3", says="one-hot")
@@ -160,7 +173,12 @@ def ledger(bound, log_p, gain, opened, doubt):
 @wrong("q3", says="Hard or soft")
 def ledger(bound, log_p, gain, opened, doubt):
     end = log_p + gain + opened
-    return [(log_p, log_p), (log_p + gain, end), (end, end), (end - doubt, end - doubt)]
+    return [
+        (log_p, log_p),
+        (log_p + gain, end),
+        (end, end),
+        (end - doubt, end - doubt),
+    ]
 
 
 @wrong("q3", says="very beginning")
@@ -174,16 +192,31 @@ def ledger(bound, log_p, gain, opened, doubt):
     return "up", "up", "same", "down"
 
 
-def half_mended(weights, means, variances, x, sign=1, prior=True, old=False, root=False, axis=1):
+def half_mended(
+    weights,
+    means,
+    variances,
+    x,
+    sign=1,
+    prior=True,
+    old=False,
+    root=False,
+    axis=1,
+):
     squares = (x[:, None] - means) ** 2
-    log_joint = -0.5 * (squares / variances + (2 * math.pi * variances).log()).sum(-1)
+    log_joint = -0.5 * (
+        squares / variances + (2 * math.pi * variances).log()
+    ).sum(-1)
     if prior:
         log_joint = log_joint + weights.log()
     r = torch.softmax(sign * log_joint, axis)
     counts = r.sum(0)
     new_means = r.T @ x / counts[:, None]
     around = means if old else new_means
-    new = torch.einsum("nc,ncd->cd", r, (x[:, None] - around) ** 2) / counts[:, None]
+    new = (
+        torch.einsum("nc,ncd->cd", r, (x[:, None] - around) ** 2)
+        / counts[:, None]
+    )
     return counts / len(x), new_means, new.sqrt() if root else new
 
 
@@ -222,7 +255,11 @@ def em_step(weights, means, variances, x):
     import vaelearn as vl
 
     model = vl.exact.GaussianMixture(x.shape[1], len(weights)).double()
-    model.logits.data, model.means.data, model.log_scales.data = weights.log(), means, variances.log() / 2
+    model.logits.data, model.means.data, model.log_scales.data = (
+        weights.log(),
+        means,
+        variances.log() / 2,
+    )
     model.em(x, 1)
     return model.logits.softmax(0), model.means, (2 * model.log_scales).exp()
 
@@ -231,7 +268,10 @@ def by_component(x, r):
     counts = r.sum(0)
     means = r.T @ x / counts[:, None]
     deviations = x[:, None] - means
-    each = torch.einsum("nc,ncd,nce->cde", r, deviations, deviations) / counts[:, None, None]
+    each = (
+        torch.einsum("nc,ncd,nce->cde", r, deviations, deviations)
+        / counts[:, None, None]
+    )
     return counts / len(x), means, each
 
 
@@ -267,7 +307,9 @@ def shared_m_step(x, r):
 
 @wrong("q5", says="most responsible component")
 def shared_m_step(x, r):
-    return by_component(x, torch.nn.functional.one_hot(r.argmax(1), r.shape[1]).to(x))
+    return by_component(
+        x, torch.nn.functional.one_hot(r.argmax(1), r.shape[1]).to(x)
+    )
 
 
 @wrong("q5", says="divides by its own count")

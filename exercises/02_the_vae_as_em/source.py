@@ -39,7 +39,7 @@ grader = Grader(2)
 
 # %%
 def rate(mean, log_s):
-    """mean (B, L), log_s (B, L) -> KL(q || N(0, I)) of each data point (B,), in nats."""
+    """mean (B, L), log_s (B, L) -> KL(q || N(0, I)), one a data point (B,)."""
     # BEGIN SOLUTION
     return 0.5 * (mean**2 + (2 * log_s).exp() - 1 - 2 * log_s).sum(1)
     # END SOLUTION
@@ -76,7 +76,7 @@ def rate(mean, log_s):
 
 # %%
 def log_likelihood(logits, x):
-    """logits (K, B, D), x (B, D) of zeros and ones -> log p(x | z) (K, B), in nats."""
+    """logits (K, B, D), x (B, D) of zeros and ones -> log p(x | z) (K, B)."""
     # BEGIN SOLUTION
     return (x * logits - torch.nn.functional.softplus(logits)).sum(-1)
     # END SOLUTION
@@ -114,7 +114,7 @@ def log_likelihood(logits, x):
 
 # %%
 def log_weight(x, decoded, z, mu, log_var, sigma):
-    """x, decoded (B, D); z, mu, log_var (B, L); sigma a float -> log w (B,), in nats."""
+    """x, decoded (B, D); z, mu, log_var (B, L); sigma a float -> log w (B,)."""
     squares = ((x - decoded) / sigma) ** 2
     log_likelihood = -0.5 * (squares + math.log(2 * math.pi * sigma**2)).mean(1)
 
@@ -134,7 +134,7 @@ def log_weight(x, decoded, z, mu, log_var, sigma):
 # %%
 # BEGIN SOLUTION NO PROMPT
 def log_weight(x, decoded, z, mu, log_var, sigma):
-    """x, decoded (B, D); z, mu, log_var (B, L); sigma a float -> log w (B,), in nats."""
+    """x, decoded (B, D); z, mu, log_var (B, L); sigma a float -> log w (B,)."""
     squares = ((x - decoded) / sigma) ** 2
     log_likelihood = -0.5 * (squares + math.log(2 * math.pi * sigma**2)).sum(1)
 
@@ -173,11 +173,16 @@ with torch.no_grad():
     q = model.posterior(x)
     z = q.sample((20_000,))[:, 0]
     decoded = model.likelihood(z).mean
-    mu, log_var = q.mean.expand_as(z), 2 * model.log_s.expand_as(z)  # s is 1 here
+    mu, log_var = (
+        q.mean.expand_as(z),
+        2 * model.log_s.expand_as(z),
+    )  # s is 1 here
     log_w = log_weight(x.expand_as(decoded), decoded, z, mu, log_var, 1.0)
     error = log_w.std() / len(log_w) ** 0.5
     exact = model.elbo(x).item()
-    print(f"mean of log w {log_w.mean():.3f} ± {error:.3f}, exact ELBO {exact:.3f}")
+    print(
+        f"mean log w {log_w.mean():.3f} ± {error:.3f}, exact ELBO {exact:.3f}"
+    )
 
 # %% [markdown]
 # ## Question 4: the best encoder of a camera with bad pixels
@@ -197,7 +202,10 @@ with torch.no_grad():
 
 # %%
 def encoder(W, b, noise):
-    """W (D, L), b (D,), noise (D,) of standard deviations -> A (L, D), c (L,), s (L,)."""
+    """W (D, L), b (D,), noise (D,) -> A (L, D), c (L,), s (L,).
+
+    noise and s are standard deviations.
+    """
     # BEGIN SOLUTION
     weighted = W.T / noise**2
     P = torch.eye(W.shape[1]).to(W) + weighted @ W
@@ -243,7 +251,9 @@ with torch.no_grad():
     for spoilt in (0.0, 0.1):
         camera.A.copy_((1 + spoilt) * A * noise)
         gap = camera.log_prob(x) - camera.elbo(x)
-        print(f"A times {1 + spoilt}: gap {gap.min():.3f} to {gap.max():.3f} nats")
+        print(
+            f"A times {1 + spoilt}: gap {gap.min():.3f} to {gap.max():.3f} nats"
+        )
 
 # %% [markdown]
 # ## Question 5: which latents live?
@@ -270,7 +280,7 @@ with torch.no_grad():
 
 # %%
 def survivors(eigenvalues, latent_dim, sigma, beta):
-    """eigenvalues (D,), largest first; latent_dim < D -> number of latents alive."""
+    """eigenvalues (D,), largest first; latent_dim < D -> latents alive."""
     return int((eigenvalues[:latent_dim] > beta * sigma**2).sum())  # SOLUTION
 
 
@@ -296,15 +306,19 @@ def survivors(eigenvalues, latent_dim, sigma, beta):
 
 # %%
 def train(x, latent_dim, sigma, beta, learn_sigma=False, steps=400):
-    """Maximise reconstruction - beta KL, both exact; the elbo holds one KL already."""
+    """Maximise reconstruction - beta KL, both exact; the elbo holds one KL."""
     model = vl.exact.LinearGaussian(x.shape[1], latent_dim, seed=1)
-    torch.nn.init.constant_(model.log_sigma, math.log(sigma)).requires_grad_(learn_sigma)
+    torch.nn.init.constant_(model.log_sigma, math.log(sigma)).requires_grad_(
+        learn_sigma
+    )
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(parameters)
     for i in range(steps):
         optimizer.param_groups[0]["lr"] = 0.1 * (1 - i / steps)
         optimizer.zero_grad()
-        kl = torch.distributions.kl_divergence(model.posterior(x), model.prior())
+        kl = torch.distributions.kl_divergence(
+            model.posterior(x), model.prior()
+        )
         (-(model.elbo(x) + (1 - beta) * kl).mean()).backward()
         optimizer.step()
     return model
@@ -317,7 +331,7 @@ print("eigenvalues:", [round(e, 2) for e in eigenvalues.tolist()])
 for sigma, beta in ((0.5, 1.0), (0.5, 9.0), (1.5, 1.0)):
     alive = vl.metrics.active_units(train(x, 4, sigma, beta), x).sum()
     said = survivors(eigenvalues, 4, sigma, beta)
-    print(f"σ = {sigma}, β = {beta}: you say {said}; {alive} of 4 latents are alive")
+    print(f"σ = {sigma}, β = {beta}: you say {said}; of 4 latents {alive} live")
 
 # %% [markdown]
 # ## Question 6: β, and a noise that is learned
@@ -343,7 +357,7 @@ for sigma, beta in ((0.5, 1.0), (0.5, 9.0), (1.5, 1.0)):
 
 # %%
 def best_sigma2(eigenvalues, latent_dim, beta):
-    """eigenvalues (D,), largest first; latent_dim < D -> sigma squared, a number."""
+    """eigenvalues (D,), largest first; latent_dim < D -> sigma squared."""
     # BEGIN SOLUTION
     D = len(eigenvalues)
     possible = [k for k in range(latent_dim + 1) if beta * k < D]

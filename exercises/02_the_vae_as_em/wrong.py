@@ -29,7 +29,9 @@ def rate(mean, log_s):
 @wrong("q1", says="prior first")
 def rate(mean, log_s):
     q = torch.distributions.Normal(mean, log_s.exp())
-    return torch.distributions.kl_divergence(torch.distributions.Normal(0.0, 1.0), q).sum(1)
+    return torch.distributions.kl_divergence(
+        torch.distributions.Normal(0.0, 1.0), q
+    ).sum(1)
 
 
 @wrong("q1", says="L/2")
@@ -50,7 +52,9 @@ def log_likelihood(logits, x):
 @wrong("q2", says="minus the log-likelihood")
 def log_likelihood(logits, x):
     x = x.expand_as(logits)
-    return F.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(-1)
+    return F.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(
+        -1
+    )
 
 
 @wrong("q2", says="the logarithm comes too late")
@@ -79,7 +83,11 @@ def log_likelihood(logits, x):
 
 @wrong("q2", says="the gradient with respect to logits beyond ±300 holds nan")
 def log_likelihood(logits, x):
-    on = torch.where(logits > 0, -torch.log1p((-logits).exp()), logits - torch.log1p(logits.exp()))
+    on = torch.where(
+        logits > 0,
+        -torch.log1p((-logits).exp()),
+        logits - torch.log1p(logits.exp()),
+    )
     return (on - (1 - x) * logits).sum(-1)
 
 
@@ -96,7 +104,9 @@ def log_likelihood(logits, x):
 
 
 def _log_weight(x, decoded, z, mu, log_var, sigma, eps, pixels, latents):
-    log_likelihood = pixels(-0.5 * (((x - decoded) / sigma) ** 2 + math.log(2 * math.pi * sigma**2)))
+    log_likelihood = pixels(
+        -0.5 * (((x - decoded) / sigma) ** 2 + math.log(2 * math.pi * sigma**2))
+    )
     return log_likelihood + latents(-0.5 * (z**2 - eps**2 - log_var))
 
 
@@ -110,12 +120,16 @@ def _mean(t):
 
 @wrong("q3", says="ε divides by the log-variance")
 def log_weight(x, decoded, z, mu, log_var, sigma):
-    return _log_weight(x, decoded, z, mu, log_var, sigma, (z - mu) / log_var, _sum, _sum)
+    return _log_weight(
+        x, decoded, z, mu, log_var, sigma, (z - mu) / log_var, _sum, _sum
+    )
 
 
 @wrong("q3", says="ε divides by the variance")
 def log_weight(x, decoded, z, mu, log_var, sigma):
-    return _log_weight(x, decoded, z, mu, log_var, sigma, (z - mu) / log_var.exp(), _sum, _sum)
+    return _log_weight(
+        x, decoded, z, mu, log_var, sigma, (z - mu) / log_var.exp(), _sum, _sum
+    )
 
 
 @wrong("q3", says="averaged over the pixels")
@@ -132,7 +146,9 @@ def log_weight(x, decoded, z, mu, log_var, sigma):
 
 @wrong("q3", says="solve for ε. And that is the first of three")
 def log_weight(x, decoded, z, mu, log_var, sigma):
-    return _log_weight(x, decoded, z, mu, log_var, sigma, (z - mu) / log_var, _mean, _mean)
+    return _log_weight(
+        x, decoded, z, mu, log_var, sigma, (z - mu) / log_var, _mean, _mean
+    )
 
 
 def _encoder(W, noise2, prior=1.0):
@@ -143,7 +159,9 @@ def _encoder(W, noise2, prior=1.0):
 
 @wrong("q3", says="solve for ε. And that is not all: look further down")
 def log_weight(x, decoded, z, mu, log_var, sigma):
-    return _log_weight(x, decoded, z, mu, log_var, sigma, (z - mu) / log_var, _sum, _mean)
+    return _log_weight(
+        x, decoded, z, mu, log_var, sigma, (z - mu) / log_var, _sum, _mean
+    )
 
 
 @wrong("q4", says="where sleep leads")
@@ -242,7 +260,9 @@ def best_sigma2(eigenvalues, latent_dim, beta):
 
 @wrong("q6", says="all latents are taken to be alive")
 def best_sigma2(eigenvalues, latent_dim, beta):
-    return eigenvalues[latent_dim:].sum() / (len(eigenvalues) - beta * latent_dim)
+    return eigenvalues[latent_dim:].sum() / (
+        len(eigenvalues) - beta * latent_dim
+    )
 
 
 @wrong("q6", says="β is missing where σ² is set")
@@ -268,7 +288,9 @@ def best_sigma2(eigenvalues, latent_dim, beta):
     D = len(eigenvalues)
     for k in range(latent_dim, 0, -1):
         variance = eigenvalues[k:].sum() / (D - beta * k)
-        if 0 < variance < eigenvalues[k - 1]:  # alive above σ², where βσ² belongs
+        if (
+            0 < variance < eigenvalues[k - 1]
+        ):  # alive above σ², where βσ² belongs
             return variance
     return eigenvalues.mean()
 
@@ -276,5 +298,9 @@ def best_sigma2(eigenvalues, latent_dim, beta):
 @wrong("q6", says="taken to be alive")
 def best_sigma2(eigenvalues, latent_dim, beta):
     D = len(eigenvalues)
-    k = int((eigenvalues[:latent_dim] > beta * eigenvalues[latent_dim:].mean()).sum())
+    k = int(
+        (
+            eigenvalues[:latent_dim] > beta * eigenvalues[latent_dim:].mean()
+        ).sum()
+    )
     return eigenvalues[k:].sum() / (D - beta * k)

@@ -292,7 +292,9 @@ def noise_to_signal(L, K, elbo, kl):
 
 # %%
 torch.manual_seed(0)
-print(" L     ELBO     KL        none            yours    leave-one-out    yours")
+print(
+    " L     ELBO     KL        none            yours    leave-one-out    yours"
+)
 for L, shift in ((2, 0.4), (2, 0.1), (8, 0.4), (8, 0.1)):
     model, R = vl.exact.LinearGaussian(data_dim=L, latent_dim=L), 20_000
     with torch.no_grad():

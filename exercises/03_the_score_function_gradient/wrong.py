@@ -55,7 +55,13 @@ def surrogate(log_w, log_q, b):
 
 
 def right(K):
-    return {"first": (K - 1) / K, "half": 0.5, "twice": (K - 1) / (K + 1), "largest": 1, "sum": 1}
+    return {
+        "first": (K - 1) / K,
+        "half": 0.5,
+        "twice": (K - 1) / (K + 1),
+        "largest": 1,
+        "sum": 1,
+    }
 
 
 @wrong("q2", says="for k = 1")
@@ -120,7 +126,9 @@ def others(log_w):
 def loss_and_bound(log_w, log_q):
     K, B = log_w.shape
     reward = log_w - log_w.mean(0)
-    return -(reward * log_q).mean(), (torch.logsumexp(log_w.sum(1), 0) - math.log(K)) / B
+    return -(reward * log_q).mean(), (
+        torch.logsumexp(log_w.sum(1), 0) - math.log(K)
+    ) / B
 
 
 @wrong("q3", says="sits in its own baseline")
@@ -166,7 +174,9 @@ def loss_and_bound(log_w, log_q):
 
 @wrong("q3", says="underflow to 0 before a log")
 def loss_and_bound(log_w, log_q):
-    return -((log_w - others(log_w)).detach() * log_q).mean(), log_w.exp().mean(0).log().mean()
+    return -((log_w - others(log_w)).detach() * log_q).mean(), log_w.exp().mean(
+        0
+    ).log().mean()
 
 
 @wrong("q3", says="over the batch")
@@ -252,7 +262,9 @@ def local_gradient(f, z, logits):
 
 def two(f, z):
     this = torch.eye(z.shape[-1], dtype=torch.bool)[:, None, None]
-    return f(z.masked_fill(this, 1)).movedim(0, -1), f(z.masked_fill(this, 0)).movedim(0, -1)
+    return f(z.masked_fill(this, 1)).movedim(0, -1), f(
+        z.masked_fill(this, 0)
+    ).movedim(0, -1)
 
 
 @wrong("q5", says="weights are missing")
@@ -276,7 +288,11 @@ def local_gradient(f, z, logits):
 @wrong("q5", says="all latents were set at once")
 def local_gradient(f, z, logits):
     p = torch.sigmoid(logits)
-    return p * (1 - p) * (f(torch.ones_like(z)) - f(torch.zeros_like(z)))[..., None]
+    return (
+        p
+        * (1 - p)
+        * (f(torch.ones_like(z)) - f(torch.zeros_like(z)))[..., None]
+    )
 
 
 @wrong("q5", says="stayed 0")

@@ -58,17 +58,47 @@ def but(**entries):
     return factors
 
 
-wrong("q2", says="not standard deviations", factors=but(samples=lambda k: (k**-0.5, k**-0.5)))
-wrong("q2", says="the variance of a sum", factors=but(samples=lambda k: (k**-2, k**-2)))
-wrong("q2", says="a variance is quadratic", factors=but(height=lambda k: (k, k)))
-wrong("q2", says="never sees a slope", factors=but(frequency=lambda k: (k**2, k**2)))
+wrong(
+    "q2",
+    says="not standard deviations",
+    factors=but(samples=lambda k: (k**-0.5, k**-0.5)),
+)
+wrong(
+    "q2",
+    says="the variance of a sum",
+    factors=but(samples=lambda k: (k**-2, k**-2)),
+)
+wrong(
+    "q2", says="a variance is quadratic", factors=but(height=lambda k: (k, k))
+)
+wrong(
+    "q2",
+    says="never sees a slope",
+    factors=but(frequency=lambda k: (k**2, k**2)),
+)
 wrong("q2", says="σ is not in it", factors=but(width=lambda k: (k**-2, k**-2)))
 wrong("q2", says="the other way round", factors=but(width=lambda k: (1, k**2)))
-wrong("q2", says="a constant is not free", factors=but(constant=lambda k: (1, 1)))
-wrong("q2", says="mean square of cos is ½", factors=but(constant=lambda k: (1, 1 + k**2)))
-wrong("q2", says="means of cos² ωz", factors=but(constant=lambda k: (1, 1 + 4 * k**2)))
-wrong("q2", says="means of cos² ωz", factors=but(constant=lambda k: (1, 1 + 2 * k**2 / 3)))
-wrong("q2", says="a single estimate", factors=but(width=lambda k: (1, 1 / k**3)))
+wrong(
+    "q2", says="a constant is not free", factors=but(constant=lambda k: (1, 1))
+)
+wrong(
+    "q2",
+    says="mean square of cos is ½",
+    factors=but(constant=lambda k: (1, 1 + k**2)),
+)
+wrong(
+    "q2",
+    says="means of cos² ωz",
+    factors=but(constant=lambda k: (1, 1 + 4 * k**2)),
+)
+wrong(
+    "q2",
+    says="means of cos² ωz",
+    factors=but(constant=lambda k: (1, 1 + 2 * k**2 / 3)),
+)
+wrong(
+    "q2", says="a single estimate", factors=but(width=lambda k: (1, 1 / k**3))
+)
 wrong("q2", says="should be a pair", factors=but(constant=lambda k: 1))
 
 
@@ -168,16 +198,28 @@ def path_log_w(model, x, mu, log_var, eps):
 def path_log_w(model, x, mu, log_var, eps):
     mu, log_var = mu.detach(), log_var.detach()
     z = mu + (0.5 * log_var).exp() * eps
-    return (log_p(model, x, z) - log_q((z - mu) / (0.5 * log_var).exp(), log_var)).detach()
+    return (
+        log_p(model, x, z) - log_q((z - mu) / (0.5 * log_var).exp(), log_var)
+    ).detach()
 
 
 def land(path, eps, columns, apart=True, transpose=False):
     total = 0
     for k in range(len(eps)):
-        others = torch.arange(len(eps)) != k if apart else torch.arange(len(eps)) >= 0
+        others = (
+            torch.arange(len(eps)) != k
+            if apart
+            else torch.arange(len(eps)) >= 0
+        )
         X, Y = columns[others].transpose(0, 1), path[others].transpose(0, 1)
         slope = torch.linalg.lstsq(X, Y).solution[:, -eps.shape[-1] :]
-        total = total + path[k] - torch.einsum("bi,bji->bj" if transpose else "bi,bij->bj", eps[k], slope)
+        total = (
+            total
+            + path[k]
+            - torch.einsum(
+                "bi,bji->bj" if transpose else "bi,bij->bj", eps[k], slope
+            )
+        )
     return total / len(eps)
 
 
@@ -221,7 +263,10 @@ def landed(path, eps):
     K, total = len(eps), 0
     for k in range(K):
         others = torch.arange(K) != k
-        X, Y = with_ones(eps)[others].transpose(0, 1), path[others].transpose(0, 1)
+        X, Y = (
+            with_ones(eps)[others].transpose(0, 1),
+            path[others].transpose(0, 1),
+        )
         total = total + torch.linalg.lstsq(X, Y).solution[:, 0]
     return total / K
 
@@ -252,5 +297,7 @@ def landed(path, eps):
 @wrong("q5", says="one fit served all")
 def landed(path, eps):
     L = eps.shape[-1]
-    fit = torch.linalg.lstsq(with_ones(eps).reshape(-1, L + 1), path.reshape(-1, L)).solution[1:]
+    fit = torch.linalg.lstsq(
+        with_ones(eps).reshape(-1, L + 1), path.reshape(-1, L)
+    ).solution[1:]
     return (path - eps @ fit).mean(0)

@@ -14,10 +14,18 @@ def q1(iwae, fresh):
     ch05.q1(iwae, fresh)
     K, B = fresh.sizes(2)
     log_w = (200 * fresh.normal(K, B)).float()
-    expect.close(iwae(log_w), bounds.iwae(log_w), "iwae of float32 log-weights hundreds of nats apart")
+    expect.close(
+        iwae(log_w),
+        bounds.iwae(log_w),
+        "iwae of float32 log-weights hundreds of nats apart",
+    )
     expect.close(iwae(log_w[:1]), log_w[0], "iwae of a single sample")
     log_w = log_w.double()
-    expect.close(iwae.run(gradient_of, log_w)[0], torch.softmax(log_w, 0), "the gradient of iwae")
+    expect.close(
+        iwae.run(gradient_of, log_w)[0],
+        torch.softmax(log_w, 0),
+        "the gradient of iwae",
+    )
 
 
 def q2(first_order_gap, fresh):
@@ -28,7 +36,8 @@ def q2(first_order_gap, fresh):
     gap = -bounds.iwae(log_w)
     error = 5 * float(gap.std()) / len(gap) ** 0.5 + second
     expect.that(
-        abs(float(first_order_gap(-(s**2) / 2, s, K)) - float(gap.mean())) < error,
+        abs(float(first_order_gap(-(s**2) / 2, s, K)) - float(gap.mean()))
+        < error,
         "first_order_gap does not match a simulated gap.",
     )
 
@@ -41,9 +50,15 @@ def q4(loss_and_bound, fresh):
     ch05.q4(loss_and_bound, fresh)
     K, B = fresh.sizes(2)
     deep = 3 * fresh.normal(K, B) - 900
-    expect.close(loss_and_bound(deep)[1], bounds.iwae(deep), "the bound of log-weights near -900")
     expect.close(
-        loss_and_bound.run(gradient_of, deep)[0], -torch.softmax(deep, 0) / B, "the gradient near -900"
+        loss_and_bound(deep)[1],
+        bounds.iwae(deep),
+        "the bound of log-weights near -900",
+    )
+    expect.close(
+        loss_and_bound.run(gradient_of, deep)[0],
+        -torch.softmax(deep, 0) / B,
+        "the gradient near -900",
     )
 
 
@@ -56,17 +71,27 @@ def q5(resample, fresh):
         "resample fails for log-weights of -900.",
     )
     log_w[0] = 0
-    expect.close(resample(z, log_w), z[0], "resample where one sample has all the weight")
+    expect.close(
+        resample(z, log_w), z[0], "resample where one sample has all the weight"
+    )
 
 
 def q6(exact_bound, fresh):
     ch05.q6(exact_bound, fresh)
-    K, values, shares = fresh.integer(25, 30), fresh.uniform(0.1, 4, 3), torch.softmax(fresh.normal(3), 0)
+    K, values, shares = (
+        fresh.integer(25, 30),
+        fresh.uniform(0.1, 4, 3),
+        torch.softmax(fresh.normal(3), 0),
+    )
     n = torch.cartesian_prod(torch.arange(K + 1), torch.arange(K + 1)).double()
     n = torch.cat([n, K - n.sum(1, keepdim=True)], 1)
     n = n[n[:, 2] >= 0]
     ways = math.lgamma(K + 1) - torch.lgamma(n + 1).sum(1)
     truth = ((ways + n @ shares.log()).exp() * (n @ values / K).log()).sum()
-    expect.close(exact_bound(values, shares, K), truth, f"exact_bound of 3 values at K = {K}")
+    expect.close(
+        exact_bound(values, shares, K),
+        truth,
+        f"exact_bound of 3 values at K = {K}",
+    )
     one = exact_bound(values[:1], torch.ones(1).double(), 5)
     expect.close(one, values[0].log(), "exact_bound where w is a constant")

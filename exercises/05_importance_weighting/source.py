@@ -149,9 +149,11 @@ model = vl.exact.LinearGaussian(data_dim=4, latent_dim=2)
 x = model.marginal().sample((1,))
 for K in (4, 8):
     log_w = model.draw(x, (K, 20_000)).log_w
-    bound, elbo = (f(log_w).mean().item() for f in (vl.bounds.iwae, vl.bounds.elbo))
-    evidence = (log_w - model.log_prob(x)).exp().mean().item()
-    print(f"K = {K}: L_K {bound:.2f}   ELBO {elbo:.2f}   mean of p̂ / p(x) {evidence:.2f}")
+    bound, elbo = vl.bounds.iwae(log_w).mean(), vl.bounds.elbo(log_w).mean()
+    evidence = (log_w - model.log_prob(x)).exp().mean()
+    print(
+        f"K = {K}: L_K {bound:.2f}   ELBO {elbo:.2f}   p̂ / p(x) {evidence:.2f}"
+    )
 
 # %% [markdown]
 # ## Question 4: three bugs
@@ -302,7 +304,8 @@ def exact_bound(values, probabilities, K):
 # # END QUESTION
 
 # %%
-values, probabilities = torch.tensor([0.2, 1.0, 3.0]), torch.tensor([0.5, 0.3, 0.2])
+values = torch.tensor([0.2, 1.0, 3.0])
+probabilities = torch.tensor([0.5, 0.3, 0.2])
 p = (values * probabilities).sum()
 variance = ((values / p - 1) ** 2 * probabilities).sum()
 for K in (1, 4, 16, 30):

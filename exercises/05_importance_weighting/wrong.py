@@ -62,7 +62,9 @@ def first_order_gap(m, s, K):
     return (math.exp(s**2) - 1) * math.exp(2 * m + s**2) / (2 * K)
 
 
-RIGHT = dict(bound="up", elbo="same", evidence="same", copies="same", divergence="same")
+RIGHT = dict(
+    bound="up", elbo="same", evidence="same", copies="same", divergence="same"
+)
 wrong("q3", says="unbiased", prediction=RIGHT | {"evidence": "up"})
 wrong("q3", says="no better q", prediction=RIGHT | {"divergence": "down"})
 wrong("q3", says="does not know K", prediction=RIGHT | {"elbo": "up"})
@@ -72,13 +74,17 @@ wrong("q3", says="should be one of", prediction=RIGHT | {"bound": "rises"})
 @wrong("q4", says="worst sample")
 def loss_and_bound(log_w):
     weights = torch.softmax(-log_w, 0).detach()
-    return -(weights * log_w).sum(0).mean(), torch.logsumexp(log_w, 0) - math.log(len(log_w))
+    return -(weights * log_w).sum(0).mean(), torch.logsumexp(
+        log_w, 0
+    ) - math.log(len(log_w))
 
 
 @wrong("q4", says="detach")
 def loss_and_bound(log_w):
     weights = torch.softmax(log_w, 0)
-    return -(weights * log_w).sum(0).mean(), torch.logsumexp(log_w, 0) - math.log(len(log_w))
+    return -(weights * log_w).sum(0).mean(), torch.logsumexp(
+        log_w, 0
+    ) - math.log(len(log_w))
 
 
 @wrong("q4", says="not L_K")

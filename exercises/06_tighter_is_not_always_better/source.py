@@ -139,7 +139,9 @@ for M, K in ((16, 8), (4, 32)):
     print(f"M = {M:2d}, K = {K:2d}:", end="")
     for name in ("b", "c"):
         mean, noise = g[name].mean().abs(), g[name].std()
-        print(f"   {name}: {mean:.3f} / {noise:.3f} = {mean / noise:5.2f}", end="")
+        print(
+            f"   {name}: {mean:.3f} / {noise:.3f} = {mean / noise:5.2f}", end=""
+        )
     print()
 
 # %% [markdown]
@@ -165,7 +167,10 @@ for M, K in ((16, 8), (4, 32)):
 
 # %%
 def largest_K(T, N, C):
-    """Budget T = MK, N steps averaged, SNR of one step C sqrt(M / K) -> the largest K in [1, T]."""
+    """T = MK, N steps averaged, SNR of one step C sqrt(M / K) -> the largest K.
+
+    1 <= K <= T.
+    """
     return min(max(C * math.sqrt(T * N) / 2, 1.0), T)  # SOLUTION
 
 
@@ -209,7 +214,7 @@ def largest_K(T, N, C):
 
 # %%
 def pooled_snr2(g):
-    """g (n, P), n draws of the gradient of P parameters -> their pooled squared SNR, a number."""
+    """g (n, P), n draws of P parameters' gradient -> pooled squared SNR ()."""
     signal = g.abs().mean(0).square()
     noise = g.var(1)
     return signal.sum() / noise.sum()
@@ -225,7 +230,7 @@ def pooled_snr2(g):
 # %%
 # BEGIN SOLUTION NO PROMPT
 def pooled_snr2(g):
-    """g (n, P), n draws of the gradient of P parameters -> their pooled squared SNR, a number."""
+    """g (n, P), n draws of P parameters' gradient -> pooled squared SNR ()."""
     noise = g.var(0)
     signal = g.mean(0).square() - noise / len(g)
     return signal.sum() / noise.sum()
@@ -253,9 +258,14 @@ def pooled_snr2(g):
 # # END QUESTION
 
 # %%
-# 500 estimates of a network without any signal. Run it with the cell as you found it, too.
-silence = torch.tensor([float(pooled_snr2(torch.randn(100, 50))) for _ in range(500)])
-print(f"mean {silence.mean():.5f} ± {silence.std() / 500**0.5:.5f}   should be 0")
+# 500 estimates of a network without any signal. Run it with the cell as you
+# found it, too.
+silence = torch.tensor(
+    [float(pooled_snr2(torch.randn(100, 50))) for _ in range(500)]
+)
+print(
+    f"mean {silence.mean():.5f} ± {silence.std() / 500**0.5:.5f}   should be 0"
+)
 
 # %% [markdown]
 # ## Question 5: a slope and its interval
@@ -282,7 +292,10 @@ print(f"mean {silence.mean():.5f} ± {silence.std() / 500**0.5:.5f}   should be 
 
 # %%
 def slope_interval(K, snr, t):
-    """K (J,), snr (S, J), both float, J >= 3, S >= 2, t a number -> (mean slope, half-width), two numbers."""
+    """K (J,), snr (S, J), both float, and t -> (mean slope, half-width).
+
+    J >= 3 values of K, S >= 2 replicates.
+    """
     # BEGIN SOLUTION
     X = torch.stack([K.log(), torch.ones_like(K), 1 / K], 1)  # (J, 3)
     coefficients = torch.linalg.lstsq(X, snr.log().T).solution  # (3, S)
@@ -334,7 +347,10 @@ def slope_interval(K, snr, t):
 
 # %%
 def pull(d, v, s2, K):
-    """d, v, s2 (L,), s2 = s squared -> first-order mean gradients (for c (L,), for log s (L,)), uphill."""
+    """d, v, s2 (L,), s2 = s squared -> (for c (L,), for log s (L,)).
+
+    The mean gradients to first order, uphill.
+    """
     # BEGIN SOLUTION
     u = 2 * s2 - v
     second = (s2 / (v * u).sqrt() * (d**2 / u).exp()).prod()  # 1 + Var[r]
@@ -382,13 +398,18 @@ def resting_variance(d, v):
 # # END QUESTION
 
 # %%
-# The model of question 2, v = 1/2 and d = -0.8: the ELBO's pull on log s against that of 64 samples.
+# The model of question 2, v = 1/2 and d = -0.8: the ELBO's pull on log s
+# against that of 64 samples.
 torch.manual_seed(0)
 for s2 in (0.45, 0.7, 3.0):
     with torch.no_grad():
         model.log_s.fill_(math.log(s2) / 2)
-    g = vl.metrics.gradient_draws(model, vl.objectives.IWAE(64), x, 10_000)["log_s"]
-    print(f"s² = {s2}: ELBO {model.gradient(x)['log_s'].item():6.2f}   ", end="")
+    g = vl.metrics.gradient_draws(model, vl.objectives.IWAE(64), x, 10_000)[
+        "log_s"
+    ]
+    print(
+        f"s² = {s2}: ELBO {model.gradient(x)['log_s'].item():6.2f}   ", end=""
+    )
     print(f"L_64 {g.mean():7.4f} ± {g.std() / len(g) ** 0.5:.4f}")
 
 # %% [markdown]

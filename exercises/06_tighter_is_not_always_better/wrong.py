@@ -58,13 +58,29 @@ def say(**changes):
     return factors
 
 
-wrong("q2", says="generative network's", factors=say(phi=lambda a, b: (a * b) ** 0.5))
+wrong(
+    "q2",
+    says="generative network's",
+    factors=say(phi=lambda a, b: (a * b) ** 0.5),
+)
 wrong("q2", says="divides it by its noise", factors=say(phi=lambda a, b: 1 / b))
 wrong("q2", says="M is missing", factors=say(theta=lambda a, b: b**0.5))
-wrong("q2", says="M does not move a mean", factors=say(phi_mean=lambda a, b: 1 / (a * b)))
-wrong("q2", says="rate of the noise", factors=say(phi_mean=lambda a, b: b**-0.5))
-wrong("q2", says="σ is its root", factors=say(phi_noise=lambda a, b: 1 / (a * b)))
-wrong("q2", says="gains √n only", factors=say(phi_draws=lambda a, b: (b / a) ** 0.5))
+wrong(
+    "q2",
+    says="M does not move a mean",
+    factors=say(phi_mean=lambda a, b: 1 / (a * b)),
+)
+wrong(
+    "q2", says="rate of the noise", factors=say(phi_mean=lambda a, b: b**-0.5)
+)
+wrong(
+    "q2", says="σ is its root", factors=say(phi_noise=lambda a, b: 1 / (a * b))
+)
+wrong(
+    "q2",
+    says="gains √n only",
+    factors=say(phi_draws=lambda a, b: (b / a) ** 0.5),
+)
 wrong("q2", says="pays for K", factors=say(phi=lambda a, b: (b / a) ** 0.5))
 wrong("q2", says="should return a dict", factors=lambda a, b: (a * b) ** 0.5)
 
@@ -109,7 +125,9 @@ def largest_K(T, N, C):
     return min(max(math.ceil(C * math.sqrt(T * N) / 2), 1), T)
 
 
-@wrong("q4", says="then looks like signal. (And not only that.)")  # the cell as found
+@wrong(
+    "q4", says="then looks like signal. (And not only that.)"
+)  # the cell as found
 def pooled_snr2(g):
     return g.abs().mean(0).square().sum() / g.var(1).sum()
 
@@ -166,7 +184,9 @@ def pooled_snr2(g):
 @wrong("q4", says="cut off at 0")
 def pooled_snr2(g):
     noise = g.var(0)
-    return ((g.mean(0).square() - noise / len(g)).sum() / noise.sum()).clamp(min=0)
+    return ((g.mean(0).square() - noise / len(g)).sum() / noise.sum()).clamp(
+        min=0
+    )
 
 
 @wrong("q4", says="divides by n, and is not unbiased")
@@ -222,7 +242,9 @@ def slope_interval(K, snr, t):
 @wrong("q5", says="averaged before the logarithm")
 def slope_interval(K, snr, t):
     s = slopes_of(K, snr)
-    return slopes_of(K, snr.mean(0, keepdim=True))[0], t * s.std() / len(s) ** 0.5
+    return slopes_of(K, snr.mean(0, keepdim=True))[0], t * s.std() / len(
+        s
+    ) ** 0.5
 
 
 @wrong("q5", says="quantile t is missing")
@@ -247,7 +269,9 @@ def moments(d, v, s2):
 
 def pulls(second, d, v, s2, K):
     u = 2 * s2 - v
-    return -second / K * d / u, second / K * ((v - s2) / u + 2 * s2 * d**2 / u**2)
+    return -second / K * d / u, second / K * (
+        (v - s2) / u + 2 * s2 * d**2 / u**2
+    )
 
 
 @wrong("q6", says="downhill")

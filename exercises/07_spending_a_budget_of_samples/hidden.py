@@ -14,17 +14,29 @@ def q1(miwae, ciwae, fresh):
     ch07.q1(miwae, ciwae, fresh)
     K, M, B = fresh.sizes(3, 3, 9)
     log_w = (100 * fresh.normal(K, M, B)).float()
-    expect.close(miwae(log_w), bounds.miwae(log_w), "miwae of float32 log-weights hundreds of nats apart")
+    expect.close(
+        miwae(log_w),
+        bounds.miwae(log_w),
+        "miwae of float32 log-weights hundreds of nats apart",
+    )
     log_w = log_w.double() / 50
     expect.close(miwae(log_w[:1]), log_w[0].mean(0), "miwae at K = 1")
     expect.close(miwae(log_w[:, :1]), bounds.iwae(log_w)[0], "miwae at M = 1")
     shares = torch.softmax(log_w, 0) / M
-    expect.close(miwae.run(gradient_of, log_w)[0], shares, "the gradient of miwae, its table of shares")
+    expect.close(
+        miwae.run(gradient_of, log_w)[0],
+        shares,
+        "the gradient of miwae, its table of shares",
+    )
     flat, beta = log_w[:, 0], float(fresh.uniform(0.1, 0.9))
     expect.close(ciwae(flat, 0.0), bounds.iwae(flat), "ciwae at β = 0")
     expect.close(ciwae(flat, 1.0), flat.mean(0), "ciwae at β = 1")
     shares = beta / K + (1 - beta) * torch.softmax(flat, 0)
-    expect.close(ciwae.run(gradient_of, flat, beta)[0], shares, "the gradient of ciwae, its table of shares")
+    expect.close(
+        ciwae.run(gradient_of, flat, beta)[0],
+        shares,
+        "the gradient of ciwae, its table of shares",
+    )
 
 
 def q2(factors, fresh):
@@ -60,10 +72,15 @@ def q3(matching_beta, fresh):
     apart = bounds.ciwae(log_w.flatten(0, 1), beta) - bounds.miwae(log_w)
     second = 3 * (math.exp(s**2) - 1) ** 2 / K**2
     expect.that(
-        abs(float(apart.mean())) < 5 * float(apart.std()) / len(apart) ** 0.5 + second,
+        abs(float(apart.mean()))
+        < 5 * float(apart.std()) / len(apart) ** 0.5 + second,
         "at the β of matching_beta, a simulated CIWAE and a simulated MIWAE differ.",
     )
-    expect.close(matching_beta(s, K, 1), 0.0, "matching_beta with M = 1, where the two budgets are one group")
+    expect.close(
+        matching_beta(s, K, 1),
+        0.0,
+        "matching_beta with M = 1, where the two budgets are one group",
+    )
 
 
 def q4(piwae_backward, fresh):
@@ -72,7 +89,9 @@ def q4(piwae_backward, fresh):
     model, x = fresh.linear_gaussian(D, L), 20 * fresh.normal(B, D)
     for shape in ((K, 1), (1, K)):
         log_w = ch07.drawn(model, x, shape, 7)
-        bound, phi, theta = piwae_backward.run(ch07.backward, model, x, shape, 7)
+        bound, phi, theta = piwae_backward.run(
+            ch07.backward, model, x, shape, 7
+        )
         joint = bounds.iwae(log_w.flatten(0, 1))
         what = f"with K, M = {shape[0]}, {shape[1]} and x far out"
         expect.close(bound, joint.detach(), f"the bound {what}")
@@ -87,19 +106,36 @@ def q5(every_group, shuffled, fresh):
     N, B = fresh.sizes(2, 5, 9)
     log_w = 2 * fresh.normal(N, B) - 900
     expect.close(every_group(log_w, 1), log_w.mean(0), "every_group at K = 1")
-    expect.close(every_group(log_w, N), bounds.iwae(log_w), "every_group at K = N")
+    expect.close(
+        every_group(log_w, N), bounds.iwae(log_w), "every_group at K = N"
+    )
     order = torch.randperm(N, generator=fresh.generator)
     expect.close(
-        every_group(log_w[order], 3), every_group(log_w, 3), "every_group of samples in another order"
+        every_group(log_w[order], 3),
+        every_group(log_w, 3),
+        "every_group of samples in another order",
     )
     shares = every_group.run(gradient_of, log_w, 3)[0]
-    expect.close(shares.sum(0), torch.ones(B), "the sum of every_group's shares")
+    expect.close(
+        shares.sum(0), torch.ones(B), "the sum of every_group's shares"
+    )
     rough = log_w.float()
-    expect.close(every_group(rough, 2), ch07.every(rough, 2), "every_group of float32 log-weights")
+    expect.close(
+        every_group(rough, 2),
+        ch07.every(rough, 2),
+        "every_group of float32 log-weights",
+    )
     expect.close(shuffled(log_w, 1, 2), log_w.mean(0), "shuffled at K = 1")
     expect.close(shuffled(log_w, N, 2), bounds.iwae(log_w), "shuffled at K = N")
     log_w = 2 * fresh.normal(6, B)
     values, mean = ch07.every_split(log_w, 3), ch07.every(log_w, 3)
     R = 2500
-    off = (torch.as_tensor(shuffled(log_w, 3, R)).double() - mean) / values.std(0, correction=0) * R**0.5
-    expect.that(float(off.abs().max()) < 5, "shuffled with many splits is not near the mean over all groups.")
+    off = (
+        (torch.as_tensor(shuffled(log_w, 3, R)).double() - mean)
+        / values.std(0, correction=0)
+        * R**0.5
+    )
+    expect.that(
+        float(off.abs().max()) < 5,
+        "shuffled with many splits is not near the mean over all groups.",
+    )

@@ -17,7 +17,9 @@ def miwae(log_w):
 
 @wrong("q1", says="one logarithm over all")
 def miwae(log_w):
-    return torch.logsumexp(log_w, (0, 1)) - math.log(log_w.shape[0] * log_w.shape[1])
+    return torch.logsumexp(log_w, (0, 1)) - math.log(
+        log_w.shape[0] * log_w.shape[1]
+    )
 
 
 @wrong("q1", says="log K")
@@ -167,7 +169,9 @@ def piwae_backward(model, log_w):
 @wrong("q4", says="K and M have changed roles")
 def piwae_backward(model, log_w):
     encoder, decoder = two_bounds(log_w.transpose(0, 1))
-    (-encoder.mean()).backward(inputs=model.inference_parameters(), retain_graph=True)
+    (-encoder.mean()).backward(
+        inputs=model.inference_parameters(), retain_graph=True
+    )
     (-decoder.mean()).backward(inputs=model.generative_parameters())
     return decoder.detach()
 
@@ -175,7 +179,9 @@ def piwae_backward(model, log_w):
 @wrong("q4", says="too high by log M")
 def piwae_backward(model, log_w):
     encoder, decoder = two_bounds(log_w)
-    (-encoder.mean()).backward(inputs=model.inference_parameters(), retain_graph=True)
+    (-encoder.mean()).backward(
+        inputs=model.inference_parameters(), retain_graph=True
+    )
     (-decoder.mean()).backward(inputs=model.generative_parameters())
     return decoder.detach() + math.log(log_w.shape[1])
 
@@ -183,7 +189,9 @@ def piwae_backward(model, log_w):
 @wrong("q4", says="the decoder's loss")
 def piwae_backward(model, log_w):
     encoder, decoder = two_bounds(log_w)
-    (-encoder.mean()).backward(inputs=model.generative_parameters(), retain_graph=True)
+    (-encoder.mean()).backward(
+        inputs=model.generative_parameters(), retain_graph=True
+    )
     (-decoder.mean()).backward(inputs=model.inference_parameters())
     return decoder.detach()
 
@@ -200,7 +208,9 @@ def piwae_backward(model, log_w):
 @wrong("q4", says="is not detached")
 def piwae_backward(model, log_w):
     encoder, decoder = two_bounds(log_w)
-    (-encoder.mean()).backward(inputs=model.inference_parameters(), retain_graph=True)
+    (-encoder.mean()).backward(
+        inputs=model.inference_parameters(), retain_graph=True
+    )
     (-decoder.mean()).backward(inputs=model.generative_parameters())
     return decoder
 
@@ -208,14 +218,18 @@ def piwae_backward(model, log_w):
 @wrong("q4", says="its sign is the bound's")
 def piwae_backward(model, log_w):
     encoder, decoder = two_bounds(log_w)
-    encoder.mean().backward(inputs=model.inference_parameters(), retain_graph=True)
+    encoder.mean().backward(
+        inputs=model.inference_parameters(), retain_graph=True
+    )
     decoder.mean().backward(inputs=model.generative_parameters())
     return decoder.detach()
 
 
 @wrong("q5", says="There are many more groups")
 def every_group(log_w, K):
-    return (torch.logsumexp(log_w.reshape(-1, K, log_w.shape[1]), 1) - math.log(K)).mean(0)
+    return (
+        torch.logsumexp(log_w.reshape(-1, K, log_w.shape[1]), 1) - math.log(K)
+    ).mean(0)
 
 
 @wrong("q5", says="K different ones")

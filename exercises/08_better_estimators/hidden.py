@@ -14,13 +14,30 @@ def q1(coefficients, fresh):
     K, B = fresh.sizes(2, 8, 14)
     log_w = (40 * fresh.normal(K, B)).float()
     said, w = coefficients(log_w), torch.softmax(log_w, 0)
-    expect.close(said["dreg"][0], w**2, "the factor of path in 'dreg', float32 log-weights far apart")
-    expect.close(said["rws"][1], w, "the factor of score in 'rws', float32 log-weights far apart")
+    expect.close(
+        said["dreg"][0],
+        w**2,
+        "the factor of path in 'dreg', float32 log-weights far apart",
+    )
+    expect.close(
+        said["rws"][1],
+        w,
+        "the factor of score in 'rws', float32 log-weights far apart",
+    )
     one = coefficients(fresh.normal(1, B))
-    for name, path, score in (("iwae", 1.0, -1.0), ("dreg", 1.0, 0.0), ("stl", 1.0, 0.0), ("rws", 0.0, 1.0)):
-        for value, truth, term in zip(one[name], (path, score), ("path", "score"), strict=True):
+    for name, path, score in (
+        ("iwae", 1.0, -1.0),
+        ("dreg", 1.0, 0.0),
+        ("stl", 1.0, 0.0),
+        ("rws", 0.0, 1.0),
+    ):
+        for value, truth, term in zip(
+            one[name], (path, score), ("path", "score"), strict=True
+        ):
             what = f"the factor of {term} in {name!r} at K = 1"
-            expect.close(ch08._spread(value, 1, B, what), torch.full((B,), truth), what)
+            expect.close(
+                ch08._spread(value, 1, B, what), torch.full((B,), truth), what
+            )
 
 
 def q2(factors, fresh):
@@ -33,14 +50,20 @@ def q2(factors, fresh):
     one, other, both = factors(a), factors(b), factors(a * b)
     for name in both:
         product = float(one[name]) * float(other[name])
-        expect.close(both[name], product, f'factors(a b)["{name}"] against factors(a) times factors(b)')
+        expect.close(
+            both[name],
+            product,
+            f'factors(a b)["{name}"] against factors(a) times factors(b)',
+        )
 
 
 def q3(landing, fresh):
     ch08.q3(landing, fresh)
     v, rho = float(fresh.uniform(0.5, 2)), float(fresh.uniform(0.3, 0.8))
     said = landing(v, rho)
-    P = torch.linalg.inv(v * torch.tensor([[1.0, rho], [rho, 1.0]], dtype=torch.float64))
+    P = torch.linalg.inv(
+        v * torch.tensor([[1.0, rho], [rho, 1.0]], dtype=torch.float64)
+    )
 
     def log_second_moment(d):
         # E_q[r²] = ∫ p²/q, up to what does not contain d.
@@ -49,11 +72,17 @@ def q3(landing, fresh):
 
     d = float(said["dreg"])
     around = [log_second_moment(d * step) for step in (0.98, 1.0, 1.02)]
-    expect.that(around[1] < min(around[0], around[2]), 'landing(...)["dreg"] does not minimise E[r²].')
+    expect.that(
+        around[1] < min(around[0], around[2]),
+        'landing(...)["dreg"] does not minimise E[r²].',
+    )
     apart = landing(v, 0.0)
     for name in ("elbo", "stl", "dreg"):
         expect.close(
-            apart[name], v, f'landing({v:.3f}, 0)["{name}"], where q can be the posterior', tolerance=1e-4
+            apart[name],
+            v,
+            f'landing({v:.3f}, 0)["{name}"], where q can be the posterior',
+            tolerance=1e-4,
         )
 
 
@@ -64,25 +93,44 @@ def q4(dreg_losses, fresh):
     for K in (1, 9):
         phi, theta = dreg_losses.run(ch08.two_gradients, model, x, K, 5)
         draw = ch08.drawn(model, x, K, 5)
-        right = ch08.flat_gradient(ch08._surrogate(draw, True, True, 2), model.inference_parameters())
-        expect.close(phi, right, f"e_step's gradient in φ at K = {K}, x far out")
-        right = ch08.flat_gradient(-bounds.iwae(draw.log_w).mean(), model.generative_parameters())
-        expect.close(theta, right, f"m_step's gradient in θ at K = {K}, x far out")
+        right = ch08.flat_gradient(
+            ch08._surrogate(draw, True, True, 2), model.inference_parameters()
+        )
+        expect.close(
+            phi, right, f"e_step's gradient in φ at K = {K}, x far out"
+        )
+        right = ch08.flat_gradient(
+            -bounds.iwae(draw.log_w).mean(), model.generative_parameters()
+        )
+        expect.close(
+            theta, right, f"m_step's gradient in θ at K = {K}, x far out"
+        )
     # One latent dimension: the best q is the posterior, and DReG is 0 there, sample by sample.
     model = fresh.linear_gaussian(D, 1)
     model.perfect_e_step()
-    phi, _ = dreg_losses.run(ch08.two_gradients, model, fresh.normal(B, D), 4, 6)
-    expect.that(float(phi.abs().max()) < 1e-9, "where q is the posterior e_step's gradient should be 0.")
+    phi, _ = dreg_losses.run(
+        ch08.two_gradients, model, fresh.normal(B, D), 4, 6
+    )
+    expect.that(
+        float(phi.abs().max()) < 1e-9,
+        "where q is the posterior e_step's gradient should be 0.",
+    )
 
 
-@closes("gradients.leave_one_out_bound", "gradients.leave_one_out", "objectives.VIMCO.__call__")
+@closes(
+    "gradients.leave_one_out_bound",
+    "gradients.leave_one_out",
+    "objectives.VIMCO.__call__",
+)
 def q5(vimco, fresh):
     ch08.q5(vimco, fresh)
     K, C = 5, 3
     index = ch08.every_tuple(K, C)
     T = index.shape[1]
     logits, joint = fresh.normal(C), fresh.normal(C) - 3
-    phi, _ = vimco.run(ch08.tuple_gradients, logits.expand(T, C), joint.expand(T, C), index)
+    phi, _ = vimco.run(
+        ch08.tuple_gradients, logits.expand(T, C), joint.expand(T, C), index
+    )
     # The exact gradient of L_K: all tuples, differentiated as they stand.
     leaf = logits.clone().requires_grad_()
     log_q = leaf.log_softmax(-1)
@@ -90,11 +138,22 @@ def q5(vimco, fresh):
     weight = log_q[index].sum(0).exp()
     exact = torch.autograd.grad((weight * bounds.iwae(log_w)).sum(), leaf)[0]
     mean = (weight.detach()[:, None] * phi).sum(0)
-    what = f"the mean gradient over all {T} tuples, against the gradient of L_{K}"
+    what = (
+        f"the mean gradient over all {T} tuples, against the gradient of L_{K}"
+    )
     expect.close(mean, exact, what, tolerance=1e-4)
     rough = logits.float().expand(T, C), joint.float().expand(T, C), index
-    expect.close(vimco.run(ch08.tuple_gradients, *rough)[0], phi, "the gradient in float32", tolerance=1e-3)
+    expect.close(
+        vimco.run(ch08.tuple_gradients, *rough)[0],
+        phi,
+        "the gradient in float32",
+        tolerance=1e-3,
+    )
     two = ch08.every_tuple(2, C)
     spread = logits.expand(C * C, C), joint.expand(C * C, C), two
     right = ch08.tuple_gradients(ch08._vimco(), *spread)[0]
-    expect.close(vimco.run(ch08.tuple_gradients, *spread)[0], right, "the gradient at K = 2")
+    expect.close(
+        vimco.run(ch08.tuple_gradients, *spread)[0],
+        right,
+        "the gradient at K = 2",
+    )

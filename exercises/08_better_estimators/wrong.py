@@ -11,7 +11,12 @@ wrong = WrongAnswers()
 
 
 def table(w):
-    return {"iwae": (w, -w), "dreg": (w**2, 0.0), "stl": (w, 0.0), "rws": (0.0, w)}
+    return {
+        "iwae": (w, -w),
+        "dreg": (w**2, 0.0),
+        "stl": (w, 0.0),
+        "rws": (0.0, w),
+    }
 
 
 @wrong("q1", says="another power")
@@ -108,7 +113,11 @@ def factors(c):
 
 
 def places(v, rho):
-    return {"elbo": v * (1 - rho**2), "stl": v, "dreg": v * (3 + math.sqrt(1 + 8 * rho**2)) / 4}
+    return {
+        "elbo": v * (1 - rho**2),
+        "stl": v,
+        "dreg": v * (3 + math.sqrt(1 + 8 * rho**2)) / 4,
+    }
 
 
 @wrong("q3", says="marginal variance")
@@ -152,7 +161,10 @@ def dreg_losses(draw):
     return loss, loss
 
 
-@wrong("q4", says="log q still holds φ: the score is in it, and DReG has none. One more is in this gradient.")
+@wrong(
+    "q4",
+    says="log q still holds φ: the score is in it, and DReG has none. One more is in this gradient.",
+)
 def dreg_losses(draw):
     weights = torch.softmax(draw.log_w, 0)
     loss = -(weights**2 * draw.log_w).sum(0).mean()
@@ -162,21 +174,27 @@ def dreg_losses(draw):
 @wrong("q4", says="log q still holds φ")
 def dreg_losses(draw):
     weights = torch.softmax(draw.log_w, 0).detach()
-    return -(weights**2 * draw.log_w).sum(0).mean(), -(weights * draw.log_w).sum(0).mean()
+    return -(weights**2 * draw.log_w).sum(0).mean(), -(
+        weights * draw.log_w
+    ).sum(0).mean()
 
 
 @wrong("q4", says="flows through the weights too")
 def dreg_losses(draw):
     log_w = path_derivative(draw)
     weights = torch.softmax(log_w, 0)
-    return -(weights**2 * log_w).sum(0).mean(), -(weights.detach() * log_w).sum(0).mean()
+    return -(weights**2 * log_w).sum(0).mean(), -(weights.detach() * log_w).sum(
+        0
+    ).mean()
 
 
 @wrong("q4", says="flows through the weights too")
 def dreg_losses(draw):
     log_w = path_derivative(draw)
     weights = torch.softmax(log_w, 0)
-    return -(weights.detach() ** 2 * log_w).sum(0).mean(), -(weights * log_w).sum(0).mean()
+    return -(weights.detach() ** 2 * log_w).sum(0).mean(), -(
+        weights * log_w
+    ).sum(0).mean()
 
 
 @wrong("q4", says="IWAE's own gradient")
@@ -188,7 +206,9 @@ def dreg_losses(draw):
 def with_baseline(log_w, log_q, others, replaced):
     K = len(log_w)
     bound = torch.logsumexp(log_w, 0) - math.log(K)
-    parts = torch.where(torch.eye(K, dtype=torch.bool)[:, :, None], replaced, log_w)
+    parts = torch.where(
+        torch.eye(K, dtype=torch.bool)[:, :, None], replaced, log_w
+    )
     baseline = torch.logsumexp(parts, 1) - math.log(K)
     return ((bound - baseline).detach() * log_q).sum(0) + others * bound
 
@@ -210,8 +230,15 @@ def vimco(log_w, log_q):
 @wrong("q5", says="the arithmetic mean")
 def vimco(log_w, log_q):
     K = len(log_w)
-    others = log_w.expand(K, *log_w.shape).masked_fill(torch.eye(K, dtype=torch.bool)[:, :, None], -math.inf)
-    return with_baseline(log_w, log_q, 1.0, (torch.logsumexp(others, 1) - math.log(K - 1)).unsqueeze(1))
+    others = log_w.expand(K, *log_w.shape).masked_fill(
+        torch.eye(K, dtype=torch.bool)[:, :, None], -math.inf
+    )
+    return with_baseline(
+        log_w,
+        log_q,
+        1.0,
+        (torch.logsumexp(others, 1) - math.log(K - 1)).unsqueeze(1),
+    )
 
 
 @wrong("q5", says="there is no baseline")
@@ -224,8 +251,12 @@ def vimco(log_w, log_q):
 def vimco(log_w, log_q):
     K = len(log_w)
     bound = torch.logsumexp(log_w, 0) - math.log(K)
-    parts = torch.where(torch.eye(K, dtype=torch.bool)[:, :, None], of_the_others(log_w), log_w)
-    return ((bound - torch.logsumexp(parts, 1) + math.log(K)) * log_q).sum(0) + bound
+    parts = torch.where(
+        torch.eye(K, dtype=torch.bool)[:, :, None], of_the_others(log_w), log_w
+    )
+    return ((bound - torch.logsumexp(parts, 1) + math.log(K)) * log_q).sum(
+        0
+    ) + bound
 
 
 @wrong("q5", says="is in it twice")

@@ -29,18 +29,24 @@ def log_aggregate(z, mean, std):
 
 @wrong("q1", says="coordinates are averaged")
 def log_aggregate(z, mean, std):
-    return Normal(mean, std).log_prob(z[:, None]).mean(-1).logsumexp(1) - math.log(len(mean))
+    return Normal(mean, std).log_prob(z[:, None]).mean(-1).logsumexp(
+        1
+    ) - math.log(len(mean))
 
 
 @wrong("q1", says="taken for a variance")
 def log_aggregate(z, mean, std):
-    each = -((z[:, None] - mean) ** 2) / (2 * std) - 0.5 * torch.log(2 * math.pi * std)
+    each = -((z[:, None] - mean) ** 2) / (2 * std) - 0.5 * torch.log(
+        2 * math.pi * std
+    )
     return each.sum(-1).logsumexp(1) - math.log(len(mean))
 
 
 @wrong("q1", says="run over the encoders")
 def log_aggregate(z, mean, std):
-    return Normal(mean, std).log_prob(z[:, None]).sum(-1).logsumexp(0) - math.log(len(z))
+    return Normal(mean, std).log_prob(z[:, None]).sum(-1).logsumexp(
+        0
+    ) - math.log(len(z))
 
 
 @wrong("q1", says="underflowed")
@@ -63,7 +69,11 @@ def log_aggregate(z, mean, std):
 @wrong("q1", says="stay with tensors")
 def log_aggregate(z, mean, std):
     z, mean, std = (t.detach().numpy() for t in (z, mean, std))
-    each = -(((z[:, None] - mean) / std) ** 2) / 2 - np.log(std) - math.log(2 * math.pi) / 2
+    each = (
+        -(((z[:, None] - mean) / std) ** 2) / 2
+        - np.log(std)
+        - math.log(2 * math.pi) / 2
+    )
     return np.logaddexp.reduce(each.sum(-1), 1) - math.log(len(mean))
 
 
@@ -97,13 +107,17 @@ def split(p_data, encoder, prior):
 @wrong("q2", says="in bits")
 def split(p_data, encoder, prior):
     q_z = p_data @ encoder
-    return p_data @ (encoder * (encoder / q_z).log2()).sum(1), (q_z * (q_z / prior).log2()).sum()
+    return p_data @ (encoder * (encoder / q_z).log2()).sum(1), (
+        q_z * (q_z / prior).log2()
+    ).sum()
 
 
 @wrong("q2", says="never used adds 0")
 def split(p_data, encoder, prior):
     q_z = p_data @ encoder
-    return p_data @ (encoder * (encoder / q_z).log()).sum(1), (q_z * (q_z / prior).log()).sum()
+    return p_data @ (encoder * (encoder / q_z).log()).sum(1), (
+        q_z * (q_z / prior).log()
+    ).sum()
 
 
 @wrong("q2", says="entropy of q(z)")
@@ -128,7 +142,9 @@ def predict(**mistaken):
             "fresh": (math.log(r), -math.log(r)),
             "shifted": (0.0, v**2 / 2),
         }
-        return right | {name: pair(c, r, L, v) for name, pair in mistaken.items()}
+        return right | {
+            name: pair(c, r, L, v) for name, pair in mistaken.items()
+        }
 
     return prediction
 
@@ -143,17 +159,41 @@ wrong(
     says="further from the prior",
     prediction=predict(narrower=lambda c, r, L, v: (0.0, -L * math.log(c))),
 )
-wrong("q3", says="Each of the L", prediction=predict(narrower=lambda c, r, L, v: (0.0, math.log(c))))
+wrong(
+    "q3",
+    says="Each of the L",
+    prediction=predict(narrower=lambda c, r, L, v: (0.0, math.log(c))),
+)
 wrong(
     "q3",
     says="cannot tell copies apart",
     prediction=predict(copies=lambda c, r, L, v: (math.log(r), -math.log(r))),
 )
-wrong("q3", says="at its ceiling", prediction=predict(fresh=lambda c, r, L, v: (0.0, 0.0)))
-wrong("q3", says="gains is lost here", prediction=predict(fresh=lambda c, r, L, v: (math.log(r), 0.0)))
-wrong("q3", says="all codes together", prediction=predict(shifted=lambda c, r, L, v: (v**2 / 2, 0.0)))
-wrong("q3", says="Half of that", prediction=predict(shifted=lambda c, r, L, v: (0.0, v**2)))
-wrong("q3", says="The prior stands still", prediction=predict(shifted=lambda c, r, L, v: (0.0, 0.0)))
+wrong(
+    "q3",
+    says="at its ceiling",
+    prediction=predict(fresh=lambda c, r, L, v: (0.0, 0.0)),
+)
+wrong(
+    "q3",
+    says="gains is lost here",
+    prediction=predict(fresh=lambda c, r, L, v: (math.log(r), 0.0)),
+)
+wrong(
+    "q3",
+    says="all codes together",
+    prediction=predict(shifted=lambda c, r, L, v: (v**2 / 2, 0.0)),
+)
+wrong(
+    "q3",
+    says="Half of that",
+    prediction=predict(shifted=lambda c, r, L, v: (0.0, v**2)),
+)
+wrong(
+    "q3",
+    says="The prior stands still",
+    prediction=predict(shifted=lambda c, r, L, v: (0.0, 0.0)),
+)
 
 
 @wrong("q4", says="every one of the D pixels")
@@ -212,18 +252,34 @@ def estimate(latents="sum", axis=1, own="1/N"):
         }[own]
         weights = torch.full((B, B), rest, dtype=z.dtype).fill_diagonal_(first)
         log_q_z = (pairs + weights.log()).logsumexp(axis)
-        return pairs.diagonal() - log_q_z, log_q_z - Normal(0.0, 1.0).log_prob(z).sum(-1)
+        return pairs.diagonal() - log_q_z, log_q_z - Normal(0.0, 1.0).log_prob(
+            z
+        ).sum(-1)
 
     return split_estimate
 
 
-wrong("q5", says="latents are averaged", split_estimate=estimate(latents="mean"))
+wrong(
+    "q5", says="latents are averaged", split_estimate=estimate(latents="mean")
+)
 wrong("q5", says="runs over the codes", split_estimate=estimate(axis=0))
 wrong("q5", says="same weight", split_estimate=estimate(own="1/B"))
-wrong("q5", says="Another of the three", split_estimate=estimate(own="1/B", axis=0))
-wrong("q5", says="other two bugs", split_estimate=estimate(own="1/B", axis=0, latents="mean"))
+wrong(
+    "q5",
+    says="Another of the three",
+    split_estimate=estimate(own="1/B", axis=0),
+)
+wrong(
+    "q5",
+    says="other two bugs",
+    split_estimate=estimate(own="1/B", axis=0, latents="mean"),
+)
 wrong("q5", says="divided by N", split_estimate=estimate(own="sum/N"))
-wrong("q5", says="the others share what is left", split_estimate=estimate(own="others/B"))
+wrong(
+    "q5",
+    says="the others share what is left",
+    split_estimate=estimate(own="others/B"),
+)
 wrong("q5", says="and then 1/N of it", split_estimate=estimate(own="sum/NB"))
 wrong("q5", says="left out", split_estimate=estimate(own="0"))
 
@@ -254,7 +310,9 @@ def best_elbos(p_data, images, encoder, prior):
 @wrong("q6", says="without a look at z")
 def best_elbos(p_data, images, encoder, prior):
     t = tables(p_data, images, encoder, prior)
-    return t["any"] + t["marginal"] - t["average"], t["q_z"] @ t["each"] - t["average"]
+    return t["any"] + t["marginal"] - t["average"], t["q_z"] @ t["each"] - t[
+        "average"
+    ]
 
 
 @wrong("q6", says="the whole average KL goes")

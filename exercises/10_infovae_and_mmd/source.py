@@ -77,11 +77,13 @@ def imq(z, y, h):
 
 # %%
 def weights(a, b):
-    """Prices of information and mismatch -> (u, w), the factors of E KL(q(z | x) || p(z)) and of D."""
+    """Prices of I and of the mismatch -> (u, w), factors of E KL and of D."""
     # BEGIN SOLUTION
     u, w = a, b - a
     if u < 0 or w < 0:
-        raise ValueError(f"a weight is negative: {u} of KL, {w} of the divergence")
+        raise ValueError(
+            f"a weight is negative: {u} of KL, {w} of the divergence"
+        )
     return u, w
     # END SOLUTION
 
@@ -124,7 +126,7 @@ def weights(a, b):
 
 # %%
 def factors(c):
-    """From N to c N codes and prior draws: by what each quantity is multiplied, at large N."""
+    """From N to c N codes and draws: each quantity's factor, at large N."""
     return {
         "mean of U": ...,
         "floor of V": ...,
@@ -144,7 +146,7 @@ def factors(c):
 # %%
 # BEGIN SOLUTION NO PROMPT
 def factors(c):
-    """From N to c N codes and prior draws: by what each quantity is multiplied, at large N."""
+    """From N to c N codes and draws: each quantity's factor, at large N."""
     return {
         "mean of U": 1,
         "floor of V": 1 / c,
@@ -177,10 +179,12 @@ for shift in (0.0, 0.5):
         z, y = torch.randn(2, 200, N, 4)
         pairs = list(zip(z + shift, y, strict=True))
         U = torch.stack([vl.divergences.mmd(*pair) for pair in pairs])
-        V = torch.stack([vl.divergences.mmd(*pair, unbiased=False) for pair in pairs])
+        V = torch.stack(
+            [vl.divergences.mmd(*pair, unbiased=False) for pair in pairs]
+        )
         print(
-            f"shift {shift}, N = {N:3d}:  U {U.mean():.4f}, spread {U.std():.4f}"
-            f"   V {V.mean():.4f}   divided twice {V.mean() / (N * (N - 1)):.1e}"
+            f"shift {shift}, N = {N:3d}: U {U.mean():.4f}, spread {U.std():.4f}"
+            f"   V {V.mean():.4f}, divided twice {V.mean() / N / (N - 1):.1e}"
         )
 
 # %% [markdown]
@@ -200,10 +204,11 @@ for shift in (0.0, 0.5):
 
 # %%
 def infovae_loss(log_likelihood, kl, z, y, alpha, lam):
-    """log_likelihood (B,), kl (B,), codes z (B, L), prior draws y (M, L) -> minus the objective ().
+    """log_likelihood (B,), kl (B,), codes z (B, L), prior draws y (M, L) -> ().
 
-    log p(x | z) and KL(q(z | x) || p(z)), one a data point, in nats; the objective is their batch mean.
-    The divergence is the unbiased MMD² with the RBF kernel, whose h is the library's default.
+    Minus the objective. log p(x | z) and KL(q(z | x) || p(z)) come one a data
+    point, in nats; the objective has their batch means. The divergence is the
+    unbiased MMD² with the RBF kernel, whose h is the library's default.
     Raises ValueError where the divergence would have a negative weight.
     """
 
@@ -225,15 +230,18 @@ def infovae_loss(log_likelihood, kl, z, y, alpha, lam):
 # %%
 # BEGIN SOLUTION NO PROMPT
 def infovae_loss(log_likelihood, kl, z, y, alpha, lam):
-    """log_likelihood (B,), kl (B,), codes z (B, L), prior draws y (M, L) -> minus the objective ().
+    """log_likelihood (B,), kl (B,), codes z (B, L), prior draws y (M, L) -> ().
 
-    log p(x | z) and KL(q(z | x) || p(z)), one a data point, in nats; the objective is their batch mean.
-    The divergence is the unbiased MMD² with the RBF kernel, whose h is the library's default.
+    Minus the objective. log p(x | z) and KL(q(z | x) || p(z)) come one a data
+    point, in nats; the objective has their batch means. The divergence is the
+    unbiased MMD² with the RBF kernel, whose h is the library's default.
     Raises ValueError where the divergence would have a negative weight.
     """
     weight = alpha + lam - 1
     if weight < 0:
-        raise ValueError(f"the divergence's weight is {weight}: it could reward a mismatch")
+        raise ValueError(
+            f"the divergence's weight is {weight}: it could reward a mismatch"
+        )
 
     def k(a, b):
         return torch.exp(-(a[:, None] - b).square().sum(-1) / (2 * z.shape[1]))
@@ -286,7 +294,10 @@ def infovae_loss(log_likelihood, kl, z, y, alpha, lam):
 
 # %%
 def favourite_variance(N, L):
-    """The s² at which the V-statistic's expectation is smallest: N codes from N(0, s² I) in L dimensions."""
+    """The s² at which the V-statistic's expectation is smallest.
+
+    N codes from N(0, s² I) in L dimensions.
+    """
     return N / (N + L + 1)  # SOLUTION
 
 
@@ -335,7 +346,10 @@ for s2 in (0.5, 0.6, 0.66, 0.7, 0.8, 1.0):
 
 # %%
 def mmd_to_prior(z, h):
-    """z (N, L) -> an unbiased estimate of MMD²(q, N(0, I)), RBF kernel of bandwidth h, no prior draws: ()."""
+    """z (N, L) -> MMD²(q, N(0, I)), unbiased, without prior draws: ().
+
+    RBF kernel of bandwidth h.
+    """
     # BEGIN SOLUTION
     N, L = z.shape
     k = torch.exp(-(z[:, None] - z).square().sum(-1) / (2 * h**2))

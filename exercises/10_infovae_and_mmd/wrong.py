@@ -65,7 +65,9 @@ def weights(a, b):
     return a, b - a
 
 
-@wrong("q2", says="is allowed: 0 is not negative, and where information is free")
+@wrong(
+    "q2", says="is allowed: 0 is not negative, and where information is free"
+)
 def weights(a, b):
     if a <= 0 or b < a:
         raise ValueError("a weight is not positive")
@@ -110,12 +112,28 @@ def with_power(**changes):
     return lambda c: {name: c**power for name, power in powers.items()}
 
 
-wrong("q3", says="only pairs scatter", factors=with_power(**{"spread of U, q = p": -0.5}))
-wrong("q3", says="this holds where q = p", factors=with_power(**{"spread of U, q != p": -1}))
-wrong("q3", says="the further division by N(N − 1) does", factors=with_power(**{"divided twice": -1}))
+wrong(
+    "q3",
+    says="only pairs scatter",
+    factors=with_power(**{"spread of U, q = p": -0.5}),
+)
+wrong(
+    "q3",
+    says="this holds where q = p",
+    factors=with_power(**{"spread of U, q != p": -1}),
+)
+wrong(
+    "q3",
+    says="the further division by N(N − 1) does",
+    factors=with_power(**{"divided twice": -1}),
+)
 wrong("q3", says="U is unbiased", factors=with_power(**{"mean of U": -1}))
 wrong("q3", says="one pair in N", factors=with_power(**{"floor of V": 0}))
-wrong("q3", says="the variance's factor", factors=with_power(**{"spread of U, q = p": -2}))
+wrong(
+    "q3",
+    says="the variance's factor",
+    factors=with_power(**{"spread of U, q = p": -2}),
+)
 wrong("q3", says="lost its entry", factors=lambda c: {"mean of U": 1})
 
 
@@ -133,74 +151,118 @@ def infovae_loss(log_likelihood, kl, z, y, alpha, lam):
     check(alpha, lam)
     n, h = len(z), z.shape[1] ** 0.5
     mmd = mmd_of(z, y, h, unbiased=False) / (n * (n - 1))
-    return -log_likelihood.mean() + (1 - alpha) * kl.mean() + (alpha + lam - 1) * mmd
+    return (
+        -log_likelihood.mean()
+        + (1 - alpha) * kl.mean()
+        + (alpha + lam - 1) * mmd
+    )
 
 
 @wrong("q4", says="ignores the latent dimension")
 def infovae_loss(log_likelihood, kl, z, y, alpha, lam):
     check(alpha, lam)
-    return -log_likelihood.mean() + (1 - alpha) * kl.mean() + (alpha + lam - 1) * mmd_of(z, y, 1.0)
+    return (
+        -log_likelihood.mean()
+        + (1 - alpha) * kl.mean()
+        + (alpha + lam - 1) * mmd_of(z, y, 1.0)
+    )
 
 
 @wrong("q4", says="α + λ − 1, not λ")
 def infovae_loss(log_likelihood, kl, z, y, alpha, lam):
     check(alpha, lam)
-    return -log_likelihood.mean() + (1 - alpha) * kl.mean() + lam * mmd_of(z, y, z.shape[1] ** 0.5)
+    return (
+        -log_likelihood.mean()
+        + (1 - alpha) * kl.mean()
+        + lam * mmd_of(z, y, z.shape[1] ** 0.5)
+    )
 
 
 @wrong("q4", says="diagonal is still in")
 def infovae_loss(log_likelihood, kl, z, y, alpha, lam):
     check(alpha, lam)
     mmd = mmd_of(z, y, z.shape[1] ** 0.5, unbiased=False)
-    return -log_likelihood.mean() + (1 - alpha) * kl.mean() + (alpha + lam - 1) * mmd
+    return (
+        -log_likelihood.mean()
+        + (1 - alpha) * kl.mean()
+        + (alpha + lam - 1) * mmd
+    )
 
 
 @wrong("q4", says="clamped")
 def infovae_loss(log_likelihood, kl, z, y, alpha, lam):
     check(alpha, lam)
     mmd = mmd_of(z, y, z.shape[1] ** 0.5).clamp(min=0)
-    return -log_likelihood.mean() + (1 - alpha) * kl.mean() + (alpha + lam - 1) * mmd
+    return (
+        -log_likelihood.mean()
+        + (1 - alpha) * kl.mean()
+        + (alpha + lam - 1) * mmd
+    )
 
 
 @wrong("q4", says="absolute value")
 def infovae_loss(log_likelihood, kl, z, y, alpha, lam):
     check(alpha, lam)
     mmd = mmd_of(z, y, z.shape[1] ** 0.5).abs()
-    return -log_likelihood.mean() + (1 - alpha) * kl.mean() + (alpha + lam - 1) * mmd
+    return (
+        -log_likelihood.mean()
+        + (1 - alpha) * kl.mean()
+        + (alpha + lam - 1) * mmd
+    )
 
 
 @wrong("q4", says="with the 2")
 def infovae_loss(log_likelihood, kl, z, y, alpha, lam):
     check(alpha, lam)
     mmd = mmd_of(z, y, (z.shape[1] / 2) ** 0.5)
-    return -log_likelihood.mean() + (1 - alpha) * kl.mean() + (alpha + lam - 1) * mmd
+    return (
+        -log_likelihood.mean()
+        + (1 - alpha) * kl.mean()
+        + (alpha + lam - 1) * mmd
+    )
 
 
 @wrong("q4", says="no gradient reaches the codes")
 def infovae_loss(log_likelihood, kl, z, y, alpha, lam):
     check(alpha, lam)
     mmd = mmd_of(z.detach(), y, z.shape[1] ** 0.5)
-    return -log_likelihood.mean() + (1 - alpha) * kl.mean() + (alpha + lam - 1) * mmd
+    return (
+        -log_likelihood.mean()
+        + (1 - alpha) * kl.mean()
+        + (alpha + lam - 1) * mmd
+    )
 
 
 @wrong("q4", says="that is the objective")
 def infovae_loss(log_likelihood, kl, z, y, alpha, lam):
     check(alpha, lam)
     mmd = mmd_of(z, y, z.shape[1] ** 0.5)
-    return log_likelihood.mean() - (1 - alpha) * kl.mean() - (alpha + lam - 1) * mmd
+    return (
+        log_likelihood.mean()
+        - (1 - alpha) * kl.mean()
+        - (alpha + lam - 1) * mmd
+    )
 
 
 @wrong("q4", says="the KL is summed")
 def infovae_loss(log_likelihood, kl, z, y, alpha, lam):
     check(alpha, lam)
     mmd = mmd_of(z, y, z.shape[1] ** 0.5)
-    return -log_likelihood.mean() + (1 - alpha) * kl.sum() + (alpha + lam - 1) * mmd
+    return (
+        -log_likelihood.mean()
+        + (1 - alpha) * kl.sum()
+        + (alpha + lam - 1) * mmd
+    )
 
 
 @wrong("q4", says="could reward a mismatch")
 def infovae_loss(log_likelihood, kl, z, y, alpha, lam):
     mmd = mmd_of(z, y, z.shape[1] ** 0.5)
-    return -log_likelihood.mean() + (1 - alpha) * kl.mean() + (alpha + lam - 1) * mmd
+    return (
+        -log_likelihood.mean()
+        + (1 - alpha) * kl.mean()
+        + (alpha + lam - 1) * mmd
+    )
 
 
 @wrong("q4", says="√(2L) apart. Two more are still there")
@@ -241,7 +303,9 @@ def favourite_variance(N, L):
 def terms(z, h, v_across=1, v_prior=2, diagonal=False):
     N, L = z.shape
     k = torch.exp(-(z[:, None] - z).square().sum(-1) / (2 * h**2))
-    codes = k.mean() if diagonal else (k.sum() - k.diagonal().sum()) / (N * (N - 1))
+    codes = (
+        k.mean() if diagonal else (k.sum() - k.diagonal().sum()) / (N * (N - 1))
+    )
     across = (h**2 / (h**2 + v_across)) ** (L / 2)
     across = across * torch.exp(-z.square().sum(1) / (2 * (h**2 + v_across)))
     return codes, across.mean(), (h**2 / (h**2 + v_prior)) ** (L / 2)
@@ -290,7 +354,9 @@ def mmd_to_prior(z, h):
 
     y, N = torch.randn_like(z), len(z)
     off = 1 - torch.eye(N)
-    return ((k(z, z) + k(y, y)) * off).sum() / (N * (N - 1)) - 2 * k(z, y).mean()
+    return ((k(z, z) + k(y, y)) * off).sum() / (N * (N - 1)) - 2 * k(
+        z, y
+    ).mean()
 
 
 @wrong("q6", says="prior's mean in the place of its draws")

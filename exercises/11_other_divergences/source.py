@@ -39,9 +39,11 @@ grader = Grader(11)
 
 # %%
 def js_estimate(d_q, d_p):
-    """Logits d_q (N,) of codes and d_p (M,) of prior draws -> the estimate of JS(q, p), in nats: ()."""
+    """Logits d_q (N,) of codes, d_p (M,) of prior draws -> JS(q, p) ()."""
     # BEGIN SOLUTION
-    return math.log(2) + (F.logsigmoid(d_q).mean() + F.logsigmoid(-d_p).mean()) / 2
+    return (
+        math.log(2) + (F.logsigmoid(d_q).mean() + F.logsigmoid(-d_p).mean()) / 2
+    )
     # END SOLUTION
 
 
@@ -74,9 +76,9 @@ def js_estimate(d_q, d_p):
 
 # %%
 def gain(ours, elbo):
-    """NLL in nats, ours (S,) and elbo (S,), paired by seed -> (mean gain, its standard error).
+    """NLL in nats, ours (S,), elbo (S,) -> (mean gain, its standard error).
 
-    The gain is positive where ours is the better model.
+    The runs are paired by seed. The gain is positive where ours is better.
     """
     # BEGIN SOLUTION
     better = elbo - ours
@@ -115,7 +117,10 @@ def gain(ours, elbo):
 
 # %%
 def missing_modes(n, r, g):
-    """Divergences of r equal modes from n, infinitely far apart: KL(q || p), JS(q, p), MMD²(q, p) and KSD²."""
+    """Divergences of r equal modes from n, infinitely far apart.
+
+    KL(q || p), JS(q, p), MMD²(q, p) and KSD².
+    """
     return {"KL": ..., "JS": ..., "MMD": ..., "Stein": ...}
 
 
@@ -129,10 +134,18 @@ def missing_modes(n, r, g):
 # %%
 # BEGIN SOLUTION NO PROMPT
 def missing_modes(n, r, g):
-    """Divergences of r equal modes from n, infinitely far apart: KL(q || p), JS(q, p), MMD²(q, p) and KSD²."""
+    """Divergences of r equal modes from n, infinitely far apart.
+
+    KL(q || p), JS(q, p), MMD²(q, p) and KSD².
+    """
     f = r / n
     js = math.log(2) - ((1 + f) * math.log(1 + f) - f * math.log(f)) / 2
-    return {"KL": math.log(n / r), "JS": js, "MMD": g * (1 / r - 1 / n), "Stein": 0.0}
+    return {
+        "KL": math.log(n / r),
+        "JS": js,
+        "MMD": g * (1 / r - 1 / n),
+        "Stein": 0.0,
+    }
 
 
 # END SOLUTION
@@ -171,16 +184,25 @@ def bumps(centres):
 q, p = bumps(centres[:r]), bumps(centres)
 z, y = q.sample((N,)), p.sample((N,))
 ratios = [q.log_prob(at) - p.log_prob(at) for at in (z, y)]
-log_m = [torch.logaddexp(q.log_prob(at), p.log_prob(at)) - math.log(2) for at in (z, y)]
+log_m = [
+    torch.logaddexp(q.log_prob(at), p.log_prob(at)) - math.log(2)
+    for at in (z, y)
+]
 measured = {
     "KL": ratios[0].mean(),
-    "JS": ((q.log_prob(z) - log_m[0]).mean() + (p.log_prob(y) - log_m[1]).mean()) / 2,
+    "JS": (
+        (q.log_prob(z) - log_m[0]).mean() + (p.log_prob(y) - log_m[1]).mean()
+    )
+    / 2,
     "MMD": vl.divergences.mmd(z, y),
     "Stein": vl.divergences.stein_discrepancy(z, p),
 }
-predicted = missing_modes(n, r, g=1 / 2)  # h² = 2 in two dimensions: E k = (1 + 2 / h²)^(-1)
+predicted = missing_modes(
+    n, r, g=1 / 2
+)  # h² = 2 in two dimensions: E k = (1 + 2 / h²)^(-1)
 for name, value in measured.items():
-    print(f"{name:5}  measured {value:7.4f}   predicted {float(predicted[name]):7.4f}")
+    told = float(predicted[name])
+    print(f"{name:5}  measured {value:7.4f}   predicted {told:7.4f}")
 
 # %% [markdown]
 # ## Question 4: soft labels
@@ -204,7 +226,10 @@ for name, value in measured.items():
 
 # %%
 def soft_logit(r, a):
-    """Log-ratios r = log q/p, any shape, and the codes' target 1/2 < a < 1 -> the best logits, same shape."""
+    """Log-ratios r = log q/p, any shape -> the best logits, the same shape.
+
+    The codes' target is a, 1/2 < a < 1.
+    """
     # BEGIN SOLUTION
     return math.log(a) + r - F.softplus(r + math.log(1 - a))
     # END SOLUTION
@@ -231,7 +256,8 @@ for m in (1.0, 2.0, 4.0, 8.0):  # q = N(m, 1), p = N(0, 1)
     z = m + torch.randn(20_000)
     r = m * z - m**2 / 2
     soft = soft_logit(r, 0.9).mean()
-    print(f"m = {m:.0f}   KL {m**2 / 2:4.1f}   told with hard labels {r.mean():4.1f}, with soft {soft:4.2f}")
+    hard = f"KL {m**2 / 2:4.1f}, told with hard labels {r.mean():4.1f}"
+    print(f"m = {m:.0f}   {hard}, with soft {soft:4.2f}")
 
 # %% [markdown]
 # ## Question 5: two players, three bugs
@@ -250,10 +276,13 @@ for m in (1.0, 2.0, 4.0, 8.0):  # q = N(m, 1), p = N(0, 1)
 
 # %%
 def losses(judge, z, y):
-    """judge: (n, L) -> logits (n,); codes z (N, L), prior draws y (M, L) -> (loss, penalty), both ().
+    """Codes z (N, L), prior draws y (M, L) -> (loss, penalty), both ().
 
-    loss: what the judge descends, ½ E_q[-log σ(d)] + ½ E_p[-log σ(-d)]. It sends no gradient to z.
-    penalty: what the encoder descends, the judge's estimate of JS(q, p). Its gradient reaches z.
+    judge: a function (n, L) -> logits (n,).
+    loss: what the judge descends, ½ E_q[-log σ(d)] + ½ E_p[-log σ(-d)]. It
+    sends no gradient to z.
+    penalty: what the encoder descends, the judge's estimate of JS(q, p). Its
+    gradient reaches z.
     Both are right for any logits, ±800 included.
     """
     of_q = torch.sigmoid(judge(z)).clamp(1e-7, 1 - 1e-7)
@@ -273,10 +302,13 @@ def losses(judge, z, y):
 # %%
 # BEGIN SOLUTION NO PROMPT
 def losses(judge, z, y):
-    """judge: (n, L) -> logits (n,); codes z (N, L), prior draws y (M, L) -> (loss, penalty), both ().
+    """Codes z (N, L), prior draws y (M, L) -> (loss, penalty), both ().
 
-    loss: what the judge descends, ½ E_q[-log σ(d)] + ½ E_p[-log σ(-d)]. It sends no gradient to z.
-    penalty: what the encoder descends, the judge's estimate of JS(q, p). Its gradient reaches z.
+    judge: a function (n, L) -> logits (n,).
+    loss: what the judge descends, ½ E_q[-log σ(d)] + ½ E_p[-log σ(-d)]. It
+    sends no gradient to z.
+    penalty: what the encoder descends, the judge's estimate of JS(q, p). Its
+    gradient reaches z.
     Both are right for any logits, ±800 included.
     """
 
@@ -326,7 +358,10 @@ def losses(judge, z, y):
 
 # %%
 def ksd(z, mean, covariance, h):
-    """Codes z (N, L); mean (L,) and covariance (L, L) of the prior; h > 0 -> the U-statistic of KSD²: ()."""
+    """Codes z (N, L); the prior's mean (L,), covariance (L, L) -> KSD² ().
+
+    The U-statistic, with the RBF kernel of bandwidth h > 0.
+    """
     # BEGIN SOLUTION
     N, L = z.shape
     score = -torch.linalg.solve(covariance, (z - mean).T).T
@@ -362,10 +397,13 @@ values = {"q = p": [], "shifted by 0.3": [], "uncorrelated": []}
 for _ in range(300):
     e = torch.randn(100, 2)
     values["q = p"].append(ksd(mean + e @ root.T, mean, covariance, 1.0))
-    values["shifted by 0.3"].append(ksd(mean + 0.3 + e @ root.T, mean, covariance, 1.0))
+    values["shifted by 0.3"].append(
+        ksd(mean + 0.3 + e @ root.T, mean, covariance, 1.0)
+    )
     values["uncorrelated"].append(ksd(mean + e, mean, covariance, 1.0))
 for name, each in values.items():
-    print(f"{name:15}  KSD² {torch.tensor(each).mean():.4f}   spread {torch.tensor(each).std():.4f}")
+    each = torch.tensor(each)
+    print(f"{name:15}  KSD² {each.mean():.4f}   spread {each.std():.4f}")
 
 # %% [markdown]
 # You have now built a judge's report, a repaired game and a test by scores. Chapter 12 takes them to the published tables.

@@ -43,7 +43,10 @@ def js_estimate(d_q, d_p):
 
 @wrong("q1", says="Work from the logit")
 def js_estimate(d_q, d_p):
-    return math.log(2) + (d_q.sigmoid().log().mean() + (1 - d_p.sigmoid()).log().mean()) / 2
+    return (
+        math.log(2)
+        + (d_q.sigmoid().log().mean() + (1 - d_p.sigmoid()).log().mean()) / 2
+    )
 
 
 @wrong("q1", says="a clamp before the logarithm")
@@ -83,7 +86,12 @@ def gain(ours, elbo):
 def right_modes(n, r, g):
     f = r / n
     js = math.log(2) - ((1 + f) * math.log(1 + f) - f * math.log(f)) / 2
-    return {"KL": math.log(n / r), "JS": js, "MMD": g * (1 / r - 1 / n), "Stein": 0.0}
+    return {
+        "KL": math.log(n / r),
+        "JS": js,
+        "MMD": g * (1 / r - 1 / n),
+        "Stein": 0.0,
+    }
 
 
 @wrong("q3", says="the other direction")
@@ -114,7 +122,9 @@ def missing_modes(n, r, g):
 @wrong("q3", says="over the modes in use only")
 def missing_modes(n, r, g):
     f = r / n
-    return right_modes(n, r, g) | {"JS": (math.log(2 / (1 + f)) + f * math.log(2 * f / (1 + f))) / 2}
+    return right_modes(n, r, g) | {
+        "JS": (math.log(2 / (1 + f)) + f * math.log(2 * f / (1 + f))) / 2
+    }
 
 
 @wrong("q3", says="its square was asked for")
@@ -174,7 +184,9 @@ def logistic(judge, z, y):
 @wrong("q5", says="clamped before the logarithm")
 def losses(judge, z, y):
     def loss(z):
-        of_q, of_p = (torch.sigmoid(judge(at)).clamp(1e-7, 1 - 1e-7) for at in (z, y))
+        of_q, of_p = (
+            torch.sigmoid(judge(at)).clamp(1e-7, 1 - 1e-7) for at in (z, y)
+        )
         return -(of_q.log().mean() + (1 - of_p).log().mean()) / 2
 
     return loss(z.detach()), math.log(2) - loss(z)
@@ -205,7 +217,13 @@ def losses(judge, z, y):
 @wrong("q5", says="has rounded to 0 or 1")
 def losses(judge, z, y):
     def loss(z):
-        return -(judge(z).sigmoid().log().mean() + (1 - judge(y).sigmoid()).log().mean()) / 2
+        return (
+            -(
+                judge(z).sigmoid().log().mean()
+                + (1 - judge(y).sigmoid()).log().mean()
+            )
+            / 2
+        )
 
     return loss(z.detach()), math.log(2) - loss(z)
 
@@ -215,8 +233,12 @@ def stein(z, score, h, middle=1.0, trace=1.0, diagonal=False):
     apart = z[:, None] - z
     s = apart.square().sum(-1)
     cross = ((score[:, None] - score) * apart).sum(-1) / h**2
-    u = torch.exp(-s / (2 * h**2)) * (score @ score.T + middle * cross + trace * (L / h**2 - s / h**4))
-    return u.mean() if diagonal else (u.sum() - u.diagonal().sum()) / (N * (N - 1))
+    u = torch.exp(-s / (2 * h**2)) * (
+        score @ score.T + middle * cross + trace * (L / h**2 - s / h**4)
+    )
+    return (
+        u.mean() if diagonal else (u.sum() - u.diagonal().sum()) / (N * (N - 1))
+    )
 
 
 @wrong("q6", says="the covariance stands where its inverse belongs")
