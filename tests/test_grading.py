@@ -206,6 +206,7 @@ torch.set_default_dtype(torch.float32)
 def test_what_honest_notebooks_do_costs_nothing(autograder, notebooks, tmp_path):
     folder = tmp_path / "honest"
     (folder / "mac" / "__MACOSX").mkdir(parents=True)
+    (folder / "__MACOSX").mkdir()
     solved, _ = notebooks
     nbformat.write(with_cell(solved, "def iwae", HONEST), folder / "odd.ipynb")
     nbformat.write(solved, folder / "mac" / "mine.ipynb")
@@ -214,8 +215,9 @@ def test_what_honest_notebooks_do_costs_nothing(autograder, notebooks, tmp_path)
     written = with_cell(written, "def loss_and_bound", "from helper import number\nassert number == 2")
     (folder / "bom.ipynb").write_text(nbformat.writes(written), "utf-8-sig")
     sheet, _ = grade_folder(autograder, folder)
-    for name in ("odd", "mac", "bom"):
-        assert (marks(sheet[name]), sheet[name]["remarks"]) == (FULL, "")
+    assert set(sheet) == {"odd", "mac", "bom"}
+    for row in sheet.values():
+        assert (marks(row), row["remarks"]) == (FULL, "")
 
 
 def test_odd_files_and_texts_do_not_stop_the_others(autograder, notebooks, tmp_path):
@@ -225,10 +227,12 @@ def test_odd_files_and_texts_do_not_stop_the_others(autograder, notebooks, tmp_p
     os.mkfifo(folder / "pipe")
     (folder / "nowhere.ipynb").symlink_to(folder / "missing")
     (folder / ("long" * 62)).mkdir()
+    (folder / "=1+<b>").touch()
     nbformat.write(with_cell(student, "def iwae", 'raise ValueError("\\udcff")'), folder / "text.ipynb")
     nbformat.write(solved, folder / "whole.ipynb")
     sheet, out = grade_folder(autograder, folder, "--jobs", "0")
-    assert len(sheet) == len(list(out.glob("*.html"))) == 5
+    assert len(sheet) == len(list(out.glob("*.html"))) == 6
+    assert "'=1+<b>" in sheet and "<b>" not in (out / "=1+<b>.html").read_text("utf-8")
     assert marks(sheet["whole"]) == FULL
     assert "not a file" in sheet["pipe"]["remarks"] and "udcff" in sheet["text"]["remarks"]
 
