@@ -38,7 +38,7 @@ from vaelearn.exercises.answers import Answer, Wrong
 
 HERE = Path(__file__).resolve().parent
 AUTOGRADERS = HERE.parent / "_build" / "exercises"
-GRACE = 10.0  # seconds to react to an interrupt, as Ctrl-C would give, before the process is ended
+GRACE = 5.0  # seconds to react to an interrupt, as Ctrl-C would give, before the process is ended
 REPLY_BYTES = 200 * 2**20
 NOTEBOOK_BYTES = 50 * 2**20
 START = 60.0  # seconds for the process to begin: its imports are not the learner's time

@@ -9,6 +9,7 @@ import io
 import os
 import pickle
 import resource
+import signal
 import struct
 import sys
 from importlib import import_module
@@ -48,6 +49,8 @@ def main():
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
     resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_BYTES, FILE_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # A shell starts its background jobs deaf to it, and their children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     torch.set_num_threads(1)
     sys.path[0] = (
         os.getcwd()

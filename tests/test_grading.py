@@ -5,6 +5,7 @@ import csv
 import io
 import os
 import pickle
+import signal
 import struct
 import subprocess
 import sys
@@ -121,9 +122,16 @@ def notebooks(autograder):
     return nbformat.read(solved, as_version=4), nbformat.read(student, as_version=4)
 
 
+def deaf():
+    """As a background job of a shell starts."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def grade_folder(autograder, folder, *flags):
     command = [sys.executable, "exercises/grade.py", "5", str(folder), "--autograders", str(autograder)]
-    done = subprocess.run([*command, *flags], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [*command, *flags], cwd=ROOT, capture_output=True, text=True, timeout=300, preexec_fn=deaf
+    )
     assert done.returncode == 0, done.stderr
     out = folder.with_name(f"{folder.name}-marks")
     with (out / "marks.csv").open(encoding="utf-8") as file:
