@@ -77,9 +77,9 @@ def frozen(q: D.Distribution) -> D.Distribution:
         conditional = partial(torch.func.functional_call, q.conditional, still)
         return Chain(frozen(q.first), conditional, q.dims, q.top_down)
     if isinstance(q, D.Independent):
-        return D.Independent(frozen(q.base_dist), q.reinterpreted_batch_ndims, validate_args=False)
+        return type(q)(frozen(q.base_dist), q.reinterpreted_batch_ndims, validate_args=False)
     if isinstance(q, D.Normal):
-        return type(q)(q.loc.detach(), q.scale.detach(), validate_args=False)
+        return D.Normal(q.loc.detach(), q.scale.detach(), validate_args=False)
     if isinstance(q, D.MultivariateNormal):
         scale_tril = q.scale_tril.detach()
         return D.MultivariateNormal(q.loc.detach(), scale_tril=scale_tril, validate_args=False)
