@@ -405,9 +405,8 @@ def _grade_into(pipe, path, tests, limits, seed):
     signal.signal(signal.SIGALRM, _late)
     signal.alarm(int(limits.submission + MARGIN / 2))
     resource.setrlimit(resource.RLIMIT_DATA, (limits.memory, limits.memory))
-    torch.set_num_threads(
-        1
-    )  # a forked process may not start the threads of its parent's pool
+    # A forked process may not start the threads of its parent's pool.
+    torch.set_num_threads(1)
     try:
         pipe.send(grade(path, tests, limits, seed))
     except Exception as error:
@@ -484,11 +483,8 @@ def write_marks(reports: list[Report], path: Path) -> None:
 
 def _cell(text: str) -> str:
     # A spreadsheet would run a text that begins so as a formula.
-    return (
-        f"'{text}"
-        if text.startswith(("=", "+", "-", "@", "\t", "\r"))
-        else text
-    )
+    risky = text.startswith(("=", "+", "-", "@", "\t", "\r"))
+    return f"'{text}" if risky else text
 
 
 def write_report(report: Report, chapter: int, path: Path) -> None:

@@ -52,9 +52,8 @@ def main():
     # A shell starts its background jobs deaf to it, and their children inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     torch.set_num_threads(1)
-    sys.path[0] = (
-        os.getcwd()
-    )  # as in a notebook: what %%writefile wrote can be imported
+    # As in a notebook: what %%writefile wrote can be imported.
+    sys.path[0] = os.getcwd()
     shell = InteractiveShell.instance(colors="NoColor")
     # There is nothing to draw on, and %matplotlib would take the rest of its cell down with it.
     shell.register_magic_function(lambda line: None, "line", "matplotlib")

@@ -173,10 +173,8 @@ with torch.no_grad():
     q = model.posterior(x)
     z = q.sample((20_000,))[:, 0]
     decoded = model.likelihood(z).mean
-    mu, log_var = (
-        q.mean.expand_as(z),
-        2 * model.log_s.expand_as(z),
-    )  # s is 1 here
+    mu = q.mean.expand_as(z)
+    log_var = 2 * model.log_s.expand_as(z)  # s is 1 here
     log_w = log_weight(x.expand_as(decoded), decoded, z, mu, log_var, 1.0)
     error = log_w.std() / len(log_w) ** 0.5
     exact = model.elbo(x).item()

@@ -58,9 +58,8 @@ def q3(width_variances, fresh):
         [8 * c**2, 24 * c**2],
         "both variances at the best level of a",
     )
-    eps, weight = (
-        torch.as_tensor(t) for t in hermegauss(30)
-    )  # exact for these polynomials
+    # Exact for these polynomials.
+    eps, weight = (torch.as_tensor(t) for t in hermegauss(30))
     f = a + b * eps + c * (eps**2 - 1)
     draws = torch.stack([(b + 2 * c * eps) * eps, f * (eps**2 - 1)])
     weight = weight / weight.sum()

@@ -320,9 +320,8 @@ for _ in range(3):
 def landed(path, eps):
     """path (K, B, L), eps (K, B, L) -> gradient for q's mean (B, L)."""
     # BEGIN SOLUTION
-    columns = torch.cat(
-        [torch.ones_like(eps[..., :1]), eps], -1
-    )  # (K, B, 1 + L)
+    one = torch.ones_like(eps[..., :1])
+    columns = torch.cat([one, eps], -1)  # (K, B, 1 + L)
     total = 0
     for k in range(len(eps)):
         others = torch.arange(len(eps)) != k

@@ -225,9 +225,8 @@ def q6(best_elbos, fresh):
         ch09.table(fresh, N + 1),
     )
     encoder = torch.eye(N, N + 1, dtype=torch.float64)
-    truth = (
-        p_data @ prior[:N].log()
-    )  # nothing is lost, and the code costs -log p(z)
+    # Nothing is lost, and the code costs -log p(z).
+    truth = p_data @ prior[:N].log()
     given = ch09.two(best_elbos(p_data, images, encoder, prior), "best_elbos")
     expect.close(
         given[0], truth, "any decoder, where each image has a code of its own"

@@ -197,9 +197,8 @@ measured = {
     "MMD": vl.divergences.mmd(z, y),
     "Stein": vl.divergences.stein_discrepancy(z, p),
 }
-predicted = missing_modes(
-    n, r, g=1 / 2
-)  # h² = 2 in two dimensions: E k = (1 + 2 / h²)^(-1)
+# h² = 2 in two dimensions: E k = (1 + 2 / h²)^(-1)
+predicted = missing_modes(n, r, g=1 / 2)
 for name, value in measured.items():
     told = float(predicted[name])
     print(f"{name:5}  measured {value:7.4f}   predicted {told:7.4f}")

@@ -415,9 +415,8 @@ def pooled(x, r):
 def rate_at(r) -> float:
     """The EM map's slope at its fixed point, by autograd: r (N,) are the responsibilities there."""
     pi = r.mean().requires_grad_()
-    log_ratio = torch.logit(r) - torch.logit(
-        pi.detach()
-    )  # log f₁(x) / f₀(x): it makes r.mean() a fixed point
+    # log f₁(x) / f₀(x): it makes r.mean() a fixed point.
+    log_ratio = torch.logit(r) - torch.logit(pi.detach())
     return float(torch.autograd.grad(torch.sigmoid(torch.logit(pi) + log_ratio).mean(), pi)[0])
 
 
