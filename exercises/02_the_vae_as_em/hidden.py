@@ -65,9 +65,7 @@ def q3(log_weight, fresh):
     # The library's own log-weights, of another model; one latent and one data point among them.
     for data_dim, latent_dim, B in (fresh.sizes(3), (1, 1, 1)):
         model = fresh.linear_gaussian(data_dim, latent_dim)
-        draw = model.draw(model.sample(B)[0], (1, 1))
-        z = draw.z[0, 0].detach()
-        x = fresh.normal(B, data_dim)
+        z, x = fresh.normal(B, latent_dim), fresh.normal(B, data_dim)
         q = model.posterior(x)
         truth = (
             model.likelihood(z).log_prob(x)
