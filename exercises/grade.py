@@ -44,9 +44,7 @@ NOTEBOOK_BYTES = 50 * 2**20
 START = 60.0  # seconds for the process to begin: its imports are not the learner's time
 TEXT = 2000  # characters of a message
 UNREADABLE = "answered with something unreadable"
-MARGIN = (
-    60.0  # seconds beyond a submission's own after which its grader is ended
-)
+MARGIN = 60.0  # seconds after a submission's own, then its grader is ended
 _CHECK = re.compile(r"\s*(grader\.(check|solution)\([^()]*\)\s*)?")
 
 
@@ -67,24 +65,20 @@ class Process:
     """A running worker: send a request, get plain data."""
 
     def __init__(self, folder: str, limits: Limits):
-        self.number = (
-            0  # of the request: a late reply to an earlier one is thrown away
-        )
+        # Of the request: a late reply to an earlier one is thrown away.
+        self.number = 0
         (read, self.requests), (self.replies, write) = os.pipe(), os.pipe()
         environment = {
             "PATH": os.environ.get("PATH", ""),
             "HOME": folder,
             "MPLBACKEND": "agg",
-        }
-        environment |= {
             "OMP_NUM_THREADS": "1",
             "IPYTHONDIR": folder,
             "MPLCONFIGDIR": folder,
-        }
-        environment |= {
+            # A notebook's %pip changes nothing here.
             "PIP_NO_INDEX": "1",
             "PIP_DRY_RUN": "1",
-        }  # a notebook's %pip changes nothing here
+        }
         settings = map(
             str, (read, write, limits.memory, int(limits.submission))
         )
@@ -302,9 +296,8 @@ def _code(path: Path) -> dict[int, str]:
             for cell in notebook.cells
             if cell.cell_type == "code"
         ]
-    except (
-        Exception
-    ) as error:  # whatever a file that is no notebook makes the reader say
+    except Exception as error:
+        # Whatever a file that is no notebook makes the reader say.
         raise ValueError(
             f"this is not a notebook that can be read ({type(error).__name__})"
         ) from None
@@ -369,10 +362,8 @@ def grade(path: Path, tests: list[Path], limits: Limits, seed: int) -> Report:
                 )
         finally:
             submission.close()
-    report.remarks, report.seconds = (
-        submission.remarks,
-        time.monotonic() - begin,
-    )
+    report.remarks = submission.remarks
+    report.seconds = time.monotonic() - begin
     return report
 
 
@@ -420,11 +411,8 @@ def grade_all(
     paths: list[Path], tests: list[Path], limits: Limits, seed: int, jobs: int
 ):
     """Yield a Report for each path as it comes, `jobs` at a time."""
-    context, waiting, running = (
-        multiprocessing.get_context("fork"),
-        list(paths),
-        {},
-    )
+    context = multiprocessing.get_context("fork")
+    waiting, running = list(paths), {}
     while waiting or running:
         while waiting and len(running) < jobs:
             path = waiting.pop(0)
@@ -465,20 +453,11 @@ def write_marks(reports: list[Report], path: Path) -> None:
         )
         for report in reports:
             scores = [report.questions.get(q, (0, 0, []))[0] for q in questions]
-            name, remarks = (
-                _cell(report.learner),
-                _cell("; ".join(report.remarks)),
-            )
-            sheet.writerow(
-                [
-                    name,
-                    *scores,
-                    sum(scores),
-                    possible,
-                    f"{report.seconds:.1f}",
-                    remarks,
-                ]
-            )
+            name = _cell(report.learner)
+            remarks = _cell("; ".join(report.remarks))
+            seconds = f"{report.seconds:.1f}"
+            total = sum(scores)
+            sheet.writerow([name, *scores, total, possible, seconds, remarks])
 
 
 def _cell(text: str) -> str:
