@@ -106,9 +106,10 @@ def test_each_set_has_four_to_six_questions_of_several_kinds(name):
 @pytest.mark.parametrize(("name", "question"), QUESTIONS)
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_reference_solutions_pass_every_check(name, question, seed, namespaces):
-    answers = namespaces(name, "autograder")
+    answers, state = namespaces(name, "autograder"), torch.get_rng_state()
     examine(getattr(Grader(int(name[:2])).checks, question), answers, seed)
     examine(getattr(module(name, "hidden"), question), answers, seed)
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 @pytest.mark.parametrize(("name", "question"), QUESTIONS)
@@ -202,6 +203,28 @@ def test_a_verdict_shows_text_as_text():
     verdict = say("q1", iwae=lambda w: {}["<script>"])
     assert "<script>" not in verdict._repr_html_() and "<code>iwae</code>" in verdict._repr_html_()
     assert repr(say("q2", first_order_gap=lambda m, s, K: math.expm1(s**2) / 2 / K)).startswith("q2 passed")
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ([1, 2], "should return a dict with the entries 'a', 'b'"),
+        ({"a": 1}, "lost its entry 'b'"),
+        ({"a": 1, "b": None}, "its entry 'b' is still empty"),
+    ],
+)
+def test_a_dict_has_all_its_entries(value, says):
+    with pytest.raises(Wrong, match=says):
+        expect.entries(value, ("a", "b"), "`f` should return")
+    assert expect.entries({"a": 0, "b": 0}, ("a", "b"), "`f` should return") == {"a": 0, "b": 0}
+
+
+def test_one_number_is_one_number():
+    assert expect.number(torch.tensor([3.0]), "it") == expect.number(3, "it") == 3
+    with pytest.raises(Wrong, match="it should be one number; it has shape"):
+        expect.number([1, 2], "it")
+    with pytest.raises(Wrong, match="it should be numbers"):
+        expect.number("three", "it")
 
 
 def test_a_check_leaves_no_trace():

@@ -88,7 +88,7 @@ def q4(piwae_backward, fresh):
     K, B, D, L = fresh.sizes(4, 2, 7)
     model, x = fresh.linear_gaussian(D, L), 20 * fresh.normal(B, D)
     for shape in ((K, 1), (1, K)):
-        log_w = ch07.drawn(model, x, shape, 7)
+        log_w = ch07.drawn(model, x, shape, 7).log_w
         bound, phi, theta = piwae_backward.run(
             ch07.backward, model, x, shape, 7
         )

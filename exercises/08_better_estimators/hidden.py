@@ -92,7 +92,7 @@ def q4(dreg_losses, fresh):
     model, x = fresh.linear_gaussian(D, L), 10 * fresh.normal(B, D)
     for K in (1, 9):
         phi, theta = dreg_losses.run(ch08.two_gradients, model, x, K, 5)
-        draw = ch08.drawn(model, x, K, 5)
+        draw = ch08.drawn(model, x, (K, 1), 5)
         right = ch08.flat_gradient(
             ch08._surrogate(draw, True, True, 2), model.inference_parameters()
         )

@@ -203,6 +203,13 @@ def dreg_losses(draw):
     return loss, loss
 
 
+@wrong("q4", says="it is 0: θ was detached away")
+def dreg_losses(draw):
+    log_w = path_derivative(draw)
+    weights = torch.softmax(log_w, 0).detach()
+    return -(weights**2 * log_w).sum(0).mean(), draw.log_q.mean()
+
+
 def with_baseline(log_w, log_q, others, replaced):
     K = len(log_w)
     bound = torch.logsumexp(log_w, 0) - math.log(K)
@@ -220,6 +227,12 @@ def of_the_others(log_w):
 @wrong("q5", says="the bound's own −Σ w̃ score is missing")
 def vimco(log_w, log_q):
     return with_baseline(log_w, log_q, 0.0, of_the_others(log_w))
+
+
+@wrong("q5", says="it is 0: θ gets nothing")
+def vimco(log_w, log_q):
+    log_w = (log_w + log_q).detach() - log_q
+    return with_baseline(log_w, log_q, 1.0, of_the_others(log_w))
 
 
 @wrong("q5", says="has seen its own sample")

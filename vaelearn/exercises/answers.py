@@ -79,14 +79,18 @@ def gradient_of(function, *args):
     # What the answer gets are no leaves, so that it may work in place.
     result = call(function, *(a.clone() if isinstance(a, torch.Tensor) else a for a in leaves))
     result = result[0] if isinstance(result, (tuple, list)) else result
+    must_carry_gradient(result, "its result")
+    leaves = [a for a in leaves if isinstance(a, torch.Tensor)]
+    return list(torch.autograd.grad(result.sum(), leaves, materialize_grads=True))
+
+
+def must_carry_gradient(result, what: str) -> None:
+    """For probes: Wrong unless `result` is a tensor with a graph behind it."""
     if not (isinstance(result, torch.Tensor) and result.requires_grad):
         raise Wrong(
-            "its result has no gradient: stay with tensors from the first line to the last, "
+            f"{what} has no gradient: stay with tensors from the first line to the last, "
             "and detach only what is meant to be a constant."
         )
-    leaves = [a for a in leaves if isinstance(a, torch.Tensor)]
-    found = torch.autograd.grad(result.sum(), leaves, allow_unused=True)
-    return [torch.zeros_like(a) if slope is None else slope for a, slope in zip(leaves, found, strict=True)]
 
 
 def itself(value):

@@ -192,8 +192,7 @@ def q4(encoder, fresh):
     L, D = sorted(fresh.sizes(2))
     W, b, noise = fresh.normal(D, L), fresh.normal(D), fresh.uniform(0.4, 2.0, D)
     A, c, s, P = best_encoder(W, b, noise)
-    said = encoder(W, b, noise)
-    expect.that(isinstance(said, list) and len(said) == 3, "`encoder` should return three tensors: A, c, s.")
+    said = expect.parts(encoder(W, b, noise), 3, "`encoder` should return three tensors: A, c, s.")
     one, pull = torch.eye(L).double(), W.T / noise**2
     expect.close(
         said[0],
@@ -293,18 +292,7 @@ def q5(survivors, fresh):
         rows = [truth, *wrong.values()]
         if len({tuple(row) for row in rows}) == len(rows):
             break  # every mistake is told from the truth and from every other
-    said = []
-    for problem, *_ in drawn:
-        value = survivors(*problem)
-        expect.that(
-            isinstance(value, (int, float, torch.Tensor)), "`survivors` should return one number, a count."
-        )
-        value = torch.as_tensor(value).double()
-        expect.that(
-            value.numel() == 1,
-            f"`survivors` should return one number, a count; it has shape {tuple(value.shape)}.",
-        )
-        said.append(float(value))
+    said = [expect.number(survivors(*problem), "what `survivors` counts") for problem, *_ in drawn]
     if said == truth:
         return
     first = next(i for i, (a, b) in enumerate(zip(said, truth, strict=True)) if a != b)

@@ -6,7 +6,7 @@ import torch
 
 from .. import bounds
 from . import expect
-from .answers import call, closes
+from .answers import call, closes, must_carry_gradient
 
 
 def slopes(function, log_p, log_q, *more):
@@ -18,16 +18,12 @@ def slopes(function, log_p, log_q, *more):
     live = [t.clone() for t in leaves]  # no leaves, so that an answer may work in place
     result = call(function, log_p - live[0], *live)
     result = result[0] if isinstance(result, (tuple, list)) else result
-    expect.that(
-        isinstance(result, torch.Tensor) and result.requires_grad,
-        "its result has no gradient: stay with tensors, and detach only what is meant to be a constant.",
-    )
+    must_carry_gradient(result, "its result")
     expect.that(
         result.numel() == 1,
         f"it should give one number, averaged over samples and data; it gave shape {tuple(result.shape)}.",
     )
-    found = torch.autograd.grad(result.sum(), leaves, allow_unused=True)
-    return [torch.zeros_like(t) if slope is None else slope for t, slope in zip(leaves, found, strict=True)]
+    return list(torch.autograd.grad(result.sum(), leaves, materialize_grads=True))
 
 
 @closes("gradients.score_function")
@@ -147,10 +143,8 @@ def compare_shares(shares, K, truth):
             f"something is left, and more than that. {free}": 0,
         },
     }
-    said = shares(K)
-    expect.that(isinstance(said, dict), '`shares` should return a dict, {"first": ..., "half": ..., ...}.')
+    said = expect.entries(shares(K), BASELINES, "`shares` should return")
     for name in BASELINES:
-        expect.that(name in said, f"`shares` lost its entry {name!r}.")
         # The last sentence fits whatever came: some answers are constants, which the check must not tell.
         rest = {"not so. What is E[b_k s_k] for this b_k? That is what is lost.": said[name]}
         expect.close(said[name], truth[name], f'shares({K})["{name}"]', mistakes[name] | rest)

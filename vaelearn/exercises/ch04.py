@@ -86,11 +86,7 @@ CHANGES = ("samples", "height", "frequency", "width", "constant")
 
 def factors_at(answer, k):
     """The learner's factors at k, with the truth and with what each likely slip would have said."""
-    said = answer(k)
-    expect.that(
-        isinstance(said, dict) and set(said) >= set(CHANGES),
-        f"factors(k) should return a dict with the entries {', '.join(CHANGES)}.",
-    )
+    said = expect.entries(answer(k), CHANGES, "factors(k) should return")
     rate = "these are variances, not standard deviations."
     total = "the mean of k independent estimates: what is the variance of a sum, and what does 1/k do to it?"
     square = "a variance is quadratic."

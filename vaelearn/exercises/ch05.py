@@ -90,10 +90,8 @@ def q3(prediction, fresh):
         "copies": "The mean of the weights does not change when each is counted twice.",
         "divergence": "It compares q with the posterior; neither changed. A tighter bound is no better q.",
     }
-    said = prediction.value
-    expect.that(isinstance(said, dict), '`prediction` should stay a dict, {"bound": ..., "elbo": ..., ...}.')
+    said = expect.entries(prediction.value, truth, "`prediction` should stay")
     for name, word in truth.items():
-        expect.that(name in said, f"`prediction` lost its entry {name!r}.")
         options = dict.fromkeys(("up", "down", "same"), why[name])
         expect.option(said[name], word, f'prediction["{name}"]', options)
 

@@ -8,12 +8,13 @@ import torch
 from .. import bounds
 from ..gradients import leave_one_out_bound, path_derivative
 from . import expect
-from .answers import Wrong, call, closes
+from .answers import Wrong, call, closes, must_carry_gradient
+from .fresh import drawn
 
 
 def two_gradients(function, model, x, K, seed):
     """Probe: from (e_step, m_step) = function(draw), e_step's gradient in φ and m_step's in θ, flattened."""
-    losses = call(function, drawn(model, x, K, seed))
+    losses = call(function, drawn(model, x, (K, 1), seed))
     expect.that(
         isinstance(losses, (tuple, list)) and len(losses) == 2,
         "it should return two losses, (e_step, m_step).",
@@ -27,17 +28,9 @@ def flat_gradient(loss, parameters):
         isinstance(loss, torch.Tensor) and loss.numel() == 1,
         "each loss should be one number, a tensor of shape (): the mean over the data points.",
     )
-    expect.that(loss.requires_grad, "a loss has no gradient: detach only what is meant to be a constant.")
-    found = torch.autograd.grad(loss.sum(), parameters, retain_graph=True, allow_unused=True)
-    zero = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
-    return torch.cat([g.flatten() for g in zero])
-
-
-def drawn(model, x, K, seed):
-    """A draw (K, 1, B) from its own seed, so that two processes see the same."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return model.draw(x, (K, 1))
+    must_carry_gradient(loss, "a loss")
+    found = torch.autograd.grad(loss.sum(), parameters, retain_graph=True, materialize_grads=True)
+    return torch.cat([g.flatten() for g in found])
 
 
 def tuple_gradients(function, logits, log_joint, index):
@@ -54,11 +47,8 @@ def tuple_gradients(function, logits, log_joint, index):
         isinstance(surrogate, torch.Tensor) and surrogate.squeeze().shape == (T,),
         f"from log_w and log_q of shape {tuple(index.shape)} it should return a tensor of shape {(T,)}.",
     )
-    expect.that(
-        surrogate.requires_grad, "its result has no gradient: detach only what is meant as a constant."
-    )
-    found = torch.autograd.grad(surrogate.sum(), (logits, joint), allow_unused=True)
-    return [torch.zeros_like(p) if g is None else g for p, g in zip((logits, joint), found, strict=True)]
+    must_carry_gradient(surrogate, "its result")
+    return list(torch.autograd.grad(surrogate.sum(), (logits, joint), materialize_grads=True))
 
 
 def q1(coefficients, fresh):
@@ -67,9 +57,7 @@ def q1(coefficients, fresh):
         log_w = 1.5 * fresh.normal(K, B) + shift
         w, zero = torch.softmax(log_w, 0), torch.zeros(K, B)
         across = torch.softmax(log_w, 1)
-        said = coefficients(log_w)
         where = " near log-weights of -900" if shift else ""
-        expect.that(isinstance(said, dict), 'coefficients should return a dict, {"iwae": (..., ...), ...}.')
         worst = "the weights are a softmax of −log w: the worst sample counts most."
         upside_down = torch.softmax(-log_w, 0)
         batch = "the weights are normalised over the data points, not over the samples."
@@ -137,9 +125,10 @@ def q1(coefficients, fresh):
                 ),
             ),
         }
+        said = expect.entries(coefficients(log_w), truth, "coefficients should return")
         for name, parts in truth.items():
             ask = f'coefficients(log_w)["{name}"] should be a pair, (factor of path, factor of score).'
-            pair = expect.parts(said.get(name), 2, ask)
+            pair = expect.parts(said[name], 2, ask)
             for term, value, (factor, mistakes) in zip(("path", "score"), pair, parts, strict=True):
                 what = f"the factor of {term} in {name!r}{where}"
                 expect.close(_spread(value, K, B, what), factor, what, mistakes)
@@ -157,8 +146,6 @@ def _spread(value, K, B, what):
 def q2(factors, fresh):
     for _ in range(3):
         c = float(fresh.uniform(1.5, 6))
-        said = factors(c)
-        expect.that(isinstance(said, dict), 'factors should return a dict, {"iwae_snr": ..., and so on}.')
         root = math.sqrt(c)
         square = "that is the factor of its square."
         truth = {
@@ -212,8 +199,8 @@ def q2(factors, fresh):
                 },
             ),
         }
+        said = expect.entries(factors(c), truth, "factors should return")
         for name, (factor, mistakes) in truth.items():
-            expect.that(name in said, f"the dict that factors returns lost its entry {name!r}.")
             # 5e-5: a factor that was rounded to four digits is a right answer.
             expect.close(said[name], factor, f'factors({c:.3f})["{name}"]', mistakes, tolerance=5e-5)
 
@@ -228,10 +215,6 @@ def q3(landing, fresh):
         v, rho = float(fresh.uniform(0.5, 3)), float(fresh.uniform(0.35, 0.85))
         rho = rho * fresh.choice((-1, 1))
         elbo, stl, dreg = landings(v, rho)
-        said = landing(v, rho)
-        expect.that(
-            isinstance(said, dict), 'landing should return a dict, {"elbo": ..., "stl": ..., "dreg": ...}.'
-        )
         root = "that is a standard deviation: d is a variance."
         truth = {
             "elbo": (
@@ -269,8 +252,8 @@ def q3(landing, fresh):
                 },
             ),
         }
+        said = expect.entries(landing(v, rho), truth, "landing should return")
         for name, (value, mistakes) in truth.items():
-            expect.that(name in said, f"the dict that landing returns lost its entry {name!r}.")
             # 1e-4: a minimum that was found by a numerical search is a right answer.
             expect.close(
                 said[name], value, f'landing({v:.3f}, {rho:.3f})["{name}"]', mistakes, tolerance=1e-4
@@ -290,7 +273,7 @@ def q4(dreg_losses, fresh):
     x, seed = fresh.normal(B, D), fresh.integer(0, 2**31)
     phi, theta = dreg_losses.run(two_gradients, model, x, K, seed)
 
-    draw = drawn(model, x, K, seed)
+    draw = drawn(model, x, (K, 1), seed)
     inner, outer = model.inference_parameters(), model.generative_parameters()
     faults = (
         "log q still holds φ: the score is in it, and DReG has none.",

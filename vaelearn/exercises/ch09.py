@@ -184,9 +184,7 @@ def changes(c, r, L, v) -> dict[str, tuple[float, float]]:
 
 def told(value, truth: float, what: str, why: str, mistakes: dict[str, float]) -> None:
     """A predicted number is right, or the learner is told why it cannot be."""
-    one = isinstance(value, (int, float, Tensor)) and torch.as_tensor(value).numel() == 1
-    expect.that(one, f"{what} should be one number.")
-    value, near = float(value), 1e-5 * (1 + abs(truth))
+    value, near = expect.number(value, what), 1e-5 * (1 + abs(truth))
     if not abs(value - truth) <= near:  # nan is not near either
         named = [text for text, other in mistakes.items() if abs(value - other) < near]
         expect.that(False, f"{what} is not {value:.3g}. {[*named, why][0]}")
@@ -195,8 +193,8 @@ def told(value, truth: float, what: str, why: str, mistakes: dict[str, float]) -
 def q3(prediction, fresh):
     c, v = float(fresh.uniform(1.5, 9)), float(fresh.uniform(0.6, 4))
     r, L = fresh.sizes(2, 2, 9)
-    said = prediction(c, r, L, v)
-    expect.that(isinstance(said, dict), "`prediction` should return a dict, one pair an entry.")
+    truths = changes(c, r, L, v)
+    said = expect.entries(prediction(c, r, L, v), truths, "`prediction` should return")
     full = "Before and after, z tells which row it came from, and no more can be told."
     why = {
         "narrower": (full, "The average KL holds -log s once for each coordinate, and I does not move."),
@@ -247,8 +245,7 @@ def q3(prediction, fresh):
             },
         ),
     }
-    for name, truth in changes(c, r, L, v).items():
-        expect.that(name in said, f"`prediction` lost its entry {name!r}.")
+    for name, truth in truths.items():
         pair = two(said[name], f'"{name}"')
         for k, what in enumerate(("the change of I", "the change of KL(q(z) ‖ p(z))")):
             told(pair[k], truth[k], f'"{name}": {what}', why[name][k], mistakes[name][k])

@@ -2,6 +2,7 @@
 
 import torch
 
+from ..divergences import _mean_of_pairs
 from . import expect
 from .answers import call, closes, gradient_of
 
@@ -119,8 +120,6 @@ def q3(factors, fresh):
 
 
 def _factors(factors, c):
-    said = factors(c)
-    expect.that(isinstance(said, dict), "`factors` should return a dict, with the five entries it had.")
     inverse = "at c > 1 this grows. More points make an estimate steadier, not larger."
     unbiased = "U is unbiased: its mean is MMD², whatever N is."
     floor = "V's floor is (1/N + 1/M)(1 − E k): one pair in N is a point with itself."
@@ -161,9 +160,8 @@ def _factors(factors, c):
             },
         ),
     }
+    said = expect.entries(factors(c), truths, "`factors` should return")
     for name, (truth, mistakes) in truths.items():
-        expect.that(name in said, f"`factors` lost its entry {name!r}.")
-        expect.that(said[name] is not None and said[name] is not ..., f"`factors`: {name!r} is still empty.")
         expect.close(said[name], truth, f'factors({c:g})["{name}"]', mistakes)
 
 
@@ -172,13 +170,12 @@ def mmds(z, y, h):
     k, n = (lambda a, b: torch.exp(-squares(a, b) / (2 * h**2))), len(z)
     qq, pp, qp = k(z, z), k(y, y), k(z, y)
 
-    def others(k):
-        return (k.sum() - k.diagonal().sum()) / (len(k) * (len(k) - 1))
+    def thinned(k):
+        return _mean_of_pairs(k) * (len(k) - 1) / len(k)
 
-    u = others(qq) + others(pp) - 2 * qp.mean()
+    u = _mean_of_pairs(qq) + _mean_of_pairs(pp) - 2 * qp.mean()
     v = qq.mean() + pp.mean() - 2 * qp.mean()
     with_diagonal = qq.sum() / (n * (n - 1)) + pp.sum() / (len(y) * (len(y) - 1)) - 2 * qp.mean()
-    within = lambda k: (k.sum() - k.diagonal().sum()) / len(k) ** 2  # noqa: E731
     return {
         "": u,
         "the diagonal is still in: each point's pair with itself counts as alike.": v,
@@ -186,7 +183,7 @@ def mmds(z, y, h):
         "it is divided twice: the mean over pairs has divided already.": u / (n * (n - 1)),
         "N(N − 1) is right only for the sum without its diagonal; the diagonal is still in.": with_diagonal,
         "the diagonal is out of the sum but still in the count: N(N − 1) pairs are left.": (
-            within(qq) + within(pp) - 2 * qp.mean()
+            thinned(qq) + thinned(pp) - 2 * qp.mean()
         ),
         "the term across the two samples counts twice in MMD².": u + qp.mean(),
     }
@@ -315,7 +312,7 @@ def q6(mmd_to_prior, fresh):
 
     def terms(z):
         k = torch.exp(-squares(z, z) / (2 * h**2))
-        return (k.sum() - N) / (N * (N - 1)), e(z.square().sum(1), 1).mean(), e(0.0, 2), k
+        return _mean_of_pairs(k), e(z.square().sum(1), 1).mean(), e(0.0, 2), k
 
     def estimate(z):
         pairs, across, last, _ = terms(z)

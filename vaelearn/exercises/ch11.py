@@ -5,6 +5,7 @@ import math
 import torch
 import torch.nn.functional as F
 
+from ..divergences import _mean_of_pairs
 from . import expect
 from .answers import Wrong, call, closes, describe
 
@@ -137,8 +138,8 @@ def js_of_modes(f):
 
 
 def _modes(missing_modes, n, r, g):
-    f, said = r / n, missing_modes(n, r, g)
-    expect.that(isinstance(said, dict), "`missing_modes` should return a dict with the four entries it had.")
+    names = ("KL", "JS", "MMD", "Stein")
+    f, said = r / n, expect.entries(missing_modes(n, r, g), names, "`missing_modes` should return")
     of_q = math.log(2 / (1 + f))
     of_p = f * math.log(2 * f / (1 + f)) + (1 - f) * math.log(2)
     truths = {
@@ -191,27 +192,17 @@ def _modes(missing_modes, n, r, g):
             },
         ),
     }
-    for name in ("KL", "JS", "MMD", "Stein"):
-        expect.that(name in said, f"`missing_modes` lost its entry {name!r}.")
-        empty = said[name] is None or said[name] is ...
-        expect.that(not empty, f"`missing_modes`: {name!r} is still empty.")
+    for name in names:
         what = f'missing_modes({n}, {r}, {g:.2f})["{name}"]'
         if name == "Stein":
             expect.that(
-                _is_zero(said[name]),
+                abs(expect.number(said[name], what)) < 1e-9,
                 f"{what}: it sees scores only, and those where the codes are. Draw log q and log p over one "
                 "bump in use, and compare.",
             )
         else:
             truth, mistakes = truths[name]
             expect.close(said[name], truth, what, mistakes)
-
-
-def _is_zero(value):
-    try:
-        return bool(torch.as_tensor(value).double().abs().max() < 1e-9)
-    except (TypeError, ValueError, RuntimeError):
-        return False
 
 
 def q4(soft_logit, fresh):
@@ -362,10 +353,6 @@ def stein_terms(z, score, h):
     return score @ score.T * k, first, first.T, z.shape[1] / h**2 * k, -s / h**4 * k
 
 
-def other_pairs(u):
-    return (u.sum() - u.diagonal().sum()) / (len(u) * (len(u) - 1))
-
-
 @closes("divergences.stein_discrepancy", "divergences.Stein.__call__", "divergences._gram")
 def q6(ksd, fresh):
     N, L = fresh.sizes(2, 3, 7)
@@ -379,10 +366,10 @@ def q6(ksd, fresh):
     inverse = torch.linalg.inv(covariance)
     terms = stein_terms(z, score(inverse), h)
     scores, first, second, level, fall = terms
-    truth = other_pairs(sum(terms))
+    truth = _mean_of_pairs(sum(terms))
 
     def of(score):
-        return other_pairs(sum(stein_terms(z, score, h)))
+        return _mean_of_pairs(sum(stein_terms(z, score, h)))
 
     turned = "look at ∇_z k and ∇_z′ k: they are opposite."
     expect.close(
@@ -398,7 +385,7 @@ def q6(ksd, fresh):
             "the diagonal is out of the sum but still in the count.": truth * (N - 1) / N,
             "it is twice what it should be: count a pair as often as you add it.": 2 * truth,
             "it is half of what it should be: count a pair as often as you add it.": truth / 2,
-            "that is the kernel with h² in its exponent. Here it is 2h².": other_pairs(
+            "that is the kernel with h² in its exponent. Here it is 2h².": _mean_of_pairs(
                 sum(stein_terms(z, score(inverse), h / 2**0.5))
             ),
             "the covariance stands where its inverse belongs: ∇ log p = −Σ⁻¹(z − μ).": of(score(covariance)),
@@ -413,25 +400,25 @@ def q6(ksd, fresh):
                 score(torch.linalg.inv(torch.linalg.cholesky(covariance)))
             ),
             "the two middle terms have the wrong sign. Is the score −Σ⁻¹(z − μ), with its minus? And "
-            + turned: other_pairs(scores - first - second + level + fall),
-            "the two middle terms are missing, or cancel in yours: " + turned: other_pairs(
+            + turned: _mean_of_pairs(scores - first - second + level + fall),
+            "the two middle terms are missing, or cancel in yours: " + turned: _mean_of_pairs(
                 scores + level + fall
             ),
-            "one of the two middle terms is missing.": other_pairs(scores + first + level + fall),
-            "the trace has L terms 1/h², one for each dimension.": other_pairs(
+            "one of the two middle terms is missing.": _mean_of_pairs(scores + first + level + fall),
+            "the trace has L terms 1/h², one for each dimension.": _mean_of_pairs(
                 scores + first + second + level / L + fall
             ),
-            "the trace has the wrong sign: it is the derivative by z and z′, not twice by z.": other_pairs(
+            "the trace has the wrong sign: it is the derivative by z and z′, not twice by z.": _mean_of_pairs(
                 scores + first + second - level - fall
             ),
-            "the trace term is missing.": other_pairs(scores + first + second),
-            "in the trace, differentiate k once more: −‖z − z′‖²/h⁴ is missing.": other_pairs(
+            "the trace term is missing.": _mean_of_pairs(scores + first + second),
+            "in the trace, differentiate k once more: −‖z − z′‖²/h⁴ is missing.": _mean_of_pairs(
                 scores + first + second + level
             ),
-            "in the trace, L/h² is missing.": other_pairs(scores + first + second + fall),
-            "in the trace the two parts have opposite signs.": other_pairs(
+            "in the trace, L/h² is missing.": _mean_of_pairs(scores + first + second + fall),
+            "in the trace the two parts have opposite signs.": _mean_of_pairs(
                 scores + first + second + level - fall
             ),
-            "only s(z)·s(z′) k is left; the terms with derivatives of k are missing.": other_pairs(scores),
+            "only s(z)·s(z′) k is left; the terms with derivatives of k are missing.": _mean_of_pairs(scores),
         },
     )

@@ -26,6 +26,22 @@ def parts(value, n: int, message: str) -> list:
     return value
 
 
+def entries(value, names, what: str) -> dict:
+    """`value` as a dict with an entry for each of `names`. `what` begins "`factors` should return", say."""
+    that(isinstance(value, dict), f"{what} a dict with the entries {', '.join(map(repr, names))}.")
+    for name in names:
+        that(name in value, f"{what} a dict; yours has lost its entry {name!r}.")
+        that(value[name] is not None, f"{what} a dict; its entry {name!r} is still empty.")
+    return value
+
+
+def number(value, what: str) -> float:
+    """`value` as the one number that it is."""
+    tensor, _ = _numbers(value, what)
+    that(tensor.numel() == 1, f"{what} should be one number; it has shape {tuple(tensor.shape)}.")
+    return float(tensor)
+
+
 def close(value, truth, what: str, mistakes: Mistakes | None = None, tolerance: float = 1e-5) -> None:
     """`value` is `truth`, up to `tolerance` (float32: 1e-4) relative to its largest entry, if that is not 0.
 

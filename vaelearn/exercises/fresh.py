@@ -44,3 +44,10 @@ class Fresh:
             for parameter in model.inference_parameters():
                 parameter += noise * self.normal(*parameter.shape)
         return model
+
+
+def drawn(model, x: Tensor, shape: tuple[int, int], seed: int):
+    """model.draw(x, shape) from a seed of its own, so that two processes see the same samples."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return model.draw(x, shape)
