@@ -144,10 +144,9 @@ def q4(explosion_rate, fresh):
     slope = (objective(high) - objective(low) - D / 2 * math.log(2)) / (
         high**2 - low**2
     )
-    given = torch.as_tensor(explosion_rate(c, s, D, beta, rho))
-    expect.that(given.numel() == 1, "explosion_rate should be one number.")
+    given = expect.number(explosion_rate(c, s, D, beta, rho), "explosion_rate")
     expect.that(
-        abs(float(given) - slope) < 1e-4 * D / (4 * s**2),
+        abs(given - slope) < 1e-4 * D / (4 * s**2),
         "explosion_rate does not match the objective, computed by quadrature at 784 pixels.",
     )
 
