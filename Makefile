@@ -24,7 +24,7 @@ help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 book: html ## build the book, serve it on this machine and print the address
-	@$(PY) book/serve.py _build/html
+	@$(PY) tools/serve.py _build/html
 
 html: $(MATHJAX) ## build the book into _build/html
 	@# A page that warned once is not read again, so a failed build is thrown away whole.
@@ -47,11 +47,11 @@ exercises: $(READY) ## open the graded exercises in JupyterLab, in copies that a
 	@$(PY) -m jupyter lab --ServerApp.preferred_dir=exercises/mine --LanguageServerManager.autodetect=False $(LAB_FLAGS)
 
 assign: $(READY) ## build student notebooks, solutions and autograders from exercises/NN_name
-	@$(PY) exercises/build.py
+	@$(PY) tools/assign.py
 
 grade: assign ## mark a folder of submissions: make grade SET=5 FROM=folder
 	@[ -n "$(SET)" ] && [ -n "$(FROM)" ] || { echo "Say which set, and where the notebooks are: make grade SET=5 FROM=folder"; exit 2; }
-	@$(PY) exercises/grade.py $(SET) "$(FROM)" $(GRADE_FLAGS)
+	@$(PY) tools/grade.py $(SET) "$(FROM)" $(GRADE_FLAGS)
 
 bench: $(READY) ## time a training step against its matrix products alone
 	@# glibc would hand freed pages back and fault them in again at every step: that would be timed as well.

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from exercises import build
+from tools import assign
 from vaelearn import bounds
 from vaelearn.exercises import Grader, Wrong, examine, expect
 from vaelearn.exercises.answers import Answer, gradient_of
 
 ROOT = Path(__file__).parents[1]
-SETS = {folder.name: folder for folder in build.sets()}
+SETS = {folder.name: folder for folder in assign.sets()}
 QUESTIONS = [(name, q) for name in SETS for q in Grader(int(name[:2])).questions]
 
 
@@ -33,7 +33,7 @@ def module(name: str, part: str):
 def built(tmp_path_factory):
     folder = tmp_path_factory.mktemp("built")
     for path in SETS.values():
-        build.build(path, folder / path.name[:2], folder / "student", folder / "solved")
+        assign.build(path, folder / path.name[:2], folder / "student", folder / "solved")
     return folder
 
 

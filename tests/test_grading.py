@@ -16,7 +16,7 @@ import pytest
 import torch
 from conftest import ROOT
 
-from exercises import build, grade
+from tools import assign, grade
 
 SET = ROOT / "exercises" / "05_importance_weighting"
 FULL = [2, 2, 2, 3, 3, 3]
@@ -111,7 +111,7 @@ def with_cell(notebook, before, source):
 @pytest.fixture(scope="module")
 def autograder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("otter")
-    build.build(SET, folder / "05", folder / "student", folder / "solved")
+    assign.build(SET, folder / "05", folder / "student", folder / "solved")
     return folder
 
 
@@ -128,7 +128,7 @@ def deaf():
 
 
 def grade_folder(autograder, folder, *flags):
-    command = [sys.executable, "exercises/grade.py", "5", str(folder), "--autograders", str(autograder)]
+    command = [sys.executable, "tools/grade.py", "5", str(folder), "--autograders", str(autograder)]
     done = subprocess.run(
         [*command, *flags], cwd=ROOT, capture_output=True, text=True, timeout=300, preexec_fn=deaf
     )
@@ -265,7 +265,7 @@ print(report.remarks)
 def test_two_submissions_of_one_name_are_refused(autograder, tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a.ipynb").touch()
-    command = [sys.executable, "exercises/grade.py", "5", str(tmp_path), "--autograders", str(autograder)]
+    command = [sys.executable, "tools/grade.py", "5", str(tmp_path), "--autograders", str(autograder)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2 and "two submissions each: a" in done.stderr
 
@@ -342,14 +342,14 @@ def test_the_worker_is_told_nothing_it_could_use(tmp_path):
 )
 def test_a_wrong_call_says_what_is_wrong(autograder, tmp_path, arguments, says):
     arguments = [argument.format(here=tmp_path) for argument in arguments]
-    command = [sys.executable, "exercises/grade.py", *arguments, "--autograders", str(autograder)]
+    command = [sys.executable, "tools/grade.py", *arguments, "--autograders", str(autograder)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2 and says in done.stderr
 
 
 def test_nobody_is_marked_where_no_submission_could_run(autograder, tmp_path):
     (tmp_path / "a.ipynb").touch()
-    command = [sys.executable, "exercises/grade.py", "5", str(tmp_path), "--autograders", str(autograder)]
+    command = [sys.executable, "tools/grade.py", "5", str(tmp_path), "--autograders", str(autograder)]
     flags = ["--gigabytes", "0.1", "--out", str(tmp_path / "marks")]
     done = subprocess.run([*command, *flags], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2 and "with 0.1 GiB, ended the process" in done.stderr

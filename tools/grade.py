@@ -1,4 +1,4 @@
-"""Grade a folder of submissions: `python exercises/grade.py CHAPTER FOLDER`.
+"""Grade a folder of submissions: `python tools/grade.py CHAPTER FOLDER`.
 
 Writes marks.csv and one report per learner. Each submission is run cell by cell in a process of its
 own (worker.py) with limits of time and memory, and Otter's test files ask it for its answers through
@@ -79,9 +79,7 @@ class Process:
             "PIP_NO_INDEX": "1",
             "PIP_DRY_RUN": "1",
         }
-        settings = map(
-            str, (read, write, limits.memory, int(limits.submission))
-        )
+        settings = map(str, (read, write, limits.memory, int(limits.submission)))
         self.process = subprocess.Popen(
             [sys.executable, HERE / "worker.py", *settings],
             cwd=folder,
@@ -106,17 +104,13 @@ class Process:
         try:
             self._reply(time.monotonic() + GRACE)
         except TimeoutError:
-            raise Stopped(
-                f"ran longer than {seconds:.0f} s and had to be ended"
-            ) from None
+            raise Stopped(f"ran longer than {seconds:.0f} s and had to be ended") from None
         return {"error": f"ran longer than {seconds:.0f} s and was interrupted"}
 
     def _send(self, message: bytes, deadline: float) -> None:
         os.set_blocking(self.requests, False)
         while message:
-            _, ready, _ = select.select(
-                [], [self.requests], [], max(0.0, deadline - time.monotonic())
-            )
+            _, ready, _ = select.select([], [self.requests], [], max(0.0, deadline - time.monotonic()))
             if not ready:
                 raise TimeoutError
             try:
@@ -130,9 +124,7 @@ class Process:
             if size > REPLY_BYTES:
                 raise Stopped(UNREADABLE)
             try:
-                number, reply = torch.load(
-                    io.BytesIO(self._read(size, deadline)), weights_only=True
-                )
+                number, reply = torch.load(io.BytesIO(self._read(size, deadline)), weights_only=True)
                 if number == self.number:
                     return dict(reply)
             except (
@@ -164,9 +156,7 @@ class Process:
         except subprocess.TimeoutExpired:
             return Stopped("closed its line to the grader")
         if code == -signal.SIGKILL:
-            return Stopped(
-                "was killed, as the system does when memory runs out"
-            )
+            return Stopped("was killed, as the system does when memory runs out")
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         return Stopped(f"ended the process ({how})")
 
@@ -216,9 +206,7 @@ class Submission(dict):
     def _seconds(self) -> float:
         left = self.end_by - time.monotonic()
         if left <= 0:
-            raise Stopped(
-                f"came after the {self.limits.submission:.0f} s that a submission has"
-            )
+            raise Stopped(f"came after the {self.limits.submission:.0f} s that a submission has")
         return min(left, self.limits.call)
 
     def _start(self) -> None:
@@ -236,10 +224,7 @@ class Submission(dict):
                 return self._start()
 
     def _remark(self, number: int, text: str) -> None:
-        if (
-            text
-            and (remark := f"code cell {number}: {text}") not in self.remarks
-        ):
+        if text and (remark := f"code cell {number}: {text}") not in self.remarks:
             self.remarks.append(remark)
 
     def close(self) -> None:
@@ -257,33 +242,23 @@ class RemoteAnswer(Answer):
     def run(self, probe, *args, **kwargs):
         where = (probe.__module__, probe.__qualname__)
         try:
-            reply = self.namespace.request(
-                "ask", self.name, where, args, kwargs, self.closed, self.seed
-            )
+            reply = self.namespace.request("ask", self.name, where, args, kwargs, self.closed, self.seed)
         except Stopped as stopped:
             raise Wrong(f"`{self.name}` {stopped}.") from None
         finally:
             self.seed += 1
         if "value" in reply:
             return reply["value"]
-        said = (
-            reply["wrong"]
-            if "wrong" in reply
-            else f"`{self.name}` {reply.get('error', UNREADABLE)}."
-        )
+        said = reply["wrong"] if "wrong" in reply else f"`{self.name}` {reply.get('error', UNREADABLE)}."
         raise Wrong(str(said)[:TEXT])
 
 
 def _code(path: Path) -> dict[int, str]:
     """The notebook's code cells by number, without those that only ask for checks."""
     if path.is_dir():
-        found = [
-            p for p in path.rglob("*.ipynb") if not _hidden(p.relative_to(path))
-        ]
+        found = [p for p in path.rglob("*.ipynb") if not _hidden(p.relative_to(path))]
         if len(found) != 1:
-            raise ValueError(
-                f"a folder with one notebook was expected; this one holds {len(found)}"
-            )
+            raise ValueError(f"a folder with one notebook was expected; this one holds {len(found)}")
         (path,) = found
     if not path.is_file():
         raise ValueError("this is not a file")
@@ -291,16 +266,10 @@ def _code(path: Path) -> dict[int, str]:
         raise ValueError(f"this file is larger than {NOTEBOOK_BYTES >> 20} MiB")
     try:
         notebook = nbformat.reads(path.read_text("utf-8-sig"), as_version=4)
-        cells = [
-            str(cell.source)
-            for cell in notebook.cells
-            if cell.cell_type == "code"
-        ]
+        cells = [str(cell.source) for cell in notebook.cells if cell.cell_type == "code"]
     except Exception as error:
         # Whatever a file that is no notebook makes the reader say.
-        raise ValueError(
-            f"this is not a notebook that can be read ({type(error).__name__})"
-        ) from None
+        raise ValueError(f"this is not a notebook that can be read ({type(error).__name__})") from None
     if not any(source.strip() for source in cells):
         raise ValueError("this notebook has no code")
     return {
@@ -320,9 +289,7 @@ class Report:
     """Marks of one learner: per question its score, what was possible, and what the checks said."""
 
     learner: str
-    questions: dict[str, tuple[float, float, list[str]]] = field(
-        default_factory=dict
-    )
+    questions: dict[str, tuple[float, float, list[str]]] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -352,9 +319,7 @@ def grade(path: Path, tests: list[Path], limits: Limits, seed: int) -> Report:
         submission = Submission(path, folder, limits, seed)
         try:
             for test in tests:
-                result = Checker.check(
-                    str(test), NBMetadataConfig(), global_env=submission
-                )
+                result = Checker.check(str(test), NBMetadataConfig(), global_env=submission)
                 report.questions[result.name] = (
                     result.score,
                     result.possible,
@@ -375,15 +340,9 @@ def _said(result) -> list[str]:
     """What the checks of a question said; further checks begin with the notebook's own."""
     said = {}
     for case in result.test_case_results:
-        asked = (
-            "Further checks" if case.test_case.hidden else "As in the notebook"
-        )
-        text = (
-            "passed." if case.passed else case.message.partition("Wrong: ")[2]
-        )
-        said[asked] = (
-            "the same." if not case.passed and text in said.values() else text
-        )
+        asked = "Further checks" if case.test_case.hidden else "As in the notebook"
+        text = "passed." if case.passed else case.message.partition("Wrong: ")[2]
+        said[asked] = "the same." if not case.passed and text in said.values() else text
     return [f"{asked}: {text}" for asked, text in said.items()]
 
 
@@ -401,15 +360,11 @@ def _grade_into(pipe, path, tests, limits, seed):
     try:
         pipe.send(grade(path, tests, limits, seed))
     except Exception as error:
-        failed = (
-            f"the grader failed on this one ({type(error).__name__}: {error})"
-        )
+        failed = f"the grader failed on this one ({type(error).__name__}: {error})"
         pipe.send(Report(_learner(path), remarks=[failed[:TEXT]]))
 
 
-def grade_all(
-    paths: list[Path], tests: list[Path], limits: Limits, seed: int, jobs: int
-):
+def grade_all(paths: list[Path], tests: list[Path], limits: Limits, seed: int, jobs: int):
     """Yield a Report for each path as it comes, `jobs` at a time."""
     context = multiprocessing.get_context("fork")
     waiting, running = list(paths), {}
@@ -417,9 +372,7 @@ def grade_all(
         while waiting and len(running) < jobs:
             path = waiting.pop(0)
             pipe, child = context.Pipe(duplex=False)
-            process = context.Process(
-                target=_grade_into, args=(child, path, tests, limits, seed)
-            )
+            process = context.Process(target=_grade_into, args=(child, path, tests, limits, seed))
             process.start()
             child.close()
             running[pipe] = (
@@ -444,13 +397,9 @@ def write_marks(reports: list[Report], path: Path) -> None:
     """The mark sheet: a line per learner, a column per question."""
     questions = max((report.questions for report in reports), key=len)
     possible = sum(possible for _, possible, _ in questions.values())
-    with path.open(
-        "w", newline="", encoding="utf-8", errors="backslashreplace"
-    ) as file:
+    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         sheet = csv.writer(file)
-        sheet.writerow(
-            ["learner", *questions, "total", "out of", "seconds", "remarks"]
-        )
+        sheet.writerow(["learner", *questions, "total", "out of", "seconds", "remarks"])
         for report in reports:
             scores = [report.questions.get(q, (0, 0, []))[0] for q in questions]
             name = _cell(report.learner)
@@ -481,9 +430,7 @@ def write_report(report: Report, chapter: int, path: Path) -> None:
             total=report.total,
             possible=report.possible,
             rows=rows,
-            remarks=f"<h2>While the notebook ran</h2><ul>{remarks}</ul>"
-            if remarks
-            else "",
+            remarks=f"<h2>While the notebook ran</h2><ul>{remarks}</ul>" if remarks else "",
         ),
         encoding="utf-8",
         errors="backslashreplace",
@@ -512,12 +459,8 @@ Each question is checked as in the notebook, then on the teacher's own instances
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description="Grade a folder of submissions."
-    )
-    parser.add_argument(
-        "chapter", type=int, help="the chapter whose exercises these are"
-    )
+    parser = argparse.ArgumentParser(description="Grade a folder of submissions.")
+    parser.add_argument("chapter", type=int, help="the chapter whose exercises these are")
     parser.add_argument(
         "folder",
         type=Path,
@@ -561,51 +504,31 @@ def main() -> None:
         "--autograders",
         type=Path,
         default=AUTOGRADERS,
-        help="what build.py made",
+        help="what assign.py made",
     )
     args = parser.parse_args()
 
-    tests = sorted(
-        (
-            args.autograders / f"{args.chapter:02d}" / "autograder" / "tests"
-        ).glob("q*.py")
-    )
+    tests = sorted((args.autograders / f"{args.chapter:02d}" / "autograder" / "tests").glob("q*.py"))
     if not tests:
-        parser.error(
-            f"no autograder for chapter {args.chapter}: `make assign` builds those of 1 to 11"
-        )
+        parser.error(f"no autograder for chapter {args.chapter}: `make assign` builds those of 1 to 11")
     if not args.folder.is_dir():
         parser.error(f"{args.folder} is not a folder")
     folder = args.folder.resolve()
-    paths = sorted(
-        p for p in folder.iterdir() if not _hidden(p.relative_to(folder))
-    )
+    paths = sorted(p for p in folder.iterdir() if not _hidden(p.relative_to(folder)))
     if not paths:
-        parser.error(
-            f"{args.folder} is empty: put one notebook per learner into it"
-        )
-    twice = [
-        name
-        for name, times in Counter(map(_learner, paths)).items()
-        if times > 1
-    ]
+        parser.error(f"{args.folder} is empty: put one notebook per learner into it")
+    twice = [name for name, times in Counter(map(_learner, paths)).items() if times > 1]
     if twice:
-        parser.error(
-            f"these names stand for two submissions each: {', '.join(twice)}"
-        )
+        parser.error(f"these names stand for two submissions each: {', '.join(twice)}")
     out = args.out or folder.with_name(f"{folder.name}-marks")
     out.mkdir(parents=True, exist_ok=True)
     seed = secrets.randbits(40) if args.seed is None else args.seed
-    limits = Limits(
-        args.seconds, args.total_seconds, int(args.gigabytes * 2**30)
-    )
+    limits = Limits(args.seconds, args.total_seconds, int(args.gigabytes * 2**30))
 
     try:
         check_worker(limits)
     except (Stopped, OSError) as error:
-        parser.error(
-            f"no submission can run: an empty one, with {args.gigabytes:g} GiB, {error}"
-        )
+        parser.error(f"no submission can run: an empty one, with {args.gigabytes:g} GiB, {error}")
 
     graded = grade_all(paths, tests, limits, seed, max(1, args.jobs))
     reports = sorted(
@@ -616,9 +539,7 @@ def main() -> None:
     for report in reports:
         # A file's name may have 255 bytes.
         write_report(report, args.chapter, out / f"{report.learner[:60]}.html")
-    print(
-        f"{len(reports)} submissions, seed {seed}: {out / 'marks.csv'} and a report per learner beside it."
-    )
+    print(f"{len(reports)} submissions, seed {seed}: {out / 'marks.csv'} and a report per learner beside it.")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Sources to student notebooks, worked solutions and autograders: `python exercises/build.py [CHAPTER ...]`.
+"""Sources to student notebooks, worked solutions and autograders: `python tools/assign.py [CHAPTER ...]`.
 
 A set is a folder NN_name with source.py (Otter Assign's format as a percent script: texts, stubs,
 solutions) and hidden.py (the teacher's checks). From it come
@@ -17,8 +17,8 @@ import jupytext
 import nbformat
 from otter.assign import main as otter_assign
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
+ROOT = Path(__file__).resolve().parents[1]
+EXERCISES = ROOT / "exercises"
 KERNEL = {
     "name": "python3",
     "display_name": "Python 3 (ipykernel)",
@@ -45,7 +45,7 @@ def hidden(env):
 
 def sets() -> list[Path]:
     """The folders of the sets, in the order of the chapters."""
-    return sorted(path.parent for path in HERE.glob("[0-9][0-9]_*/source.py"))
+    return sorted(path.parent for path in EXERCISES.glob("[0-9][0-9]_*/source.py"))
 
 
 def with_tests(notebook, chapter: int, hidden: str):
@@ -53,9 +53,7 @@ def with_tests(notebook, chapter: int, hidden: str):
     raw, code = nbformat.v4.new_raw_cell, nbformat.v4.new_code_cell
     cells, question = [raw(CONFIG)], None
     for cell in notebook.cells:
-        if cell.cell_type == "raw" and (
-            begin := re.search(r"BEGIN QUESTION.*\nname: (q\d+)", cell.source)
-        ):
+        if cell.cell_type == "raw" and (begin := re.search(r"BEGIN QUESTION.*\nname: (q\d+)", cell.source)):
             question = begin[1]
         if cell.cell_type == "raw" and "END QUESTION" in cell.source:
             checks = textwrap.indent(hidden, "    ")
@@ -66,9 +64,7 @@ def with_tests(notebook, chapter: int, hidden: str):
                 raw("# END TESTS"),
             ]
         cells.append(cell)
-    return nbformat.v4.new_notebook(
-        cells=cells, metadata={"kernelspec": KERNEL}
-    )
+    return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": KERNEL})
 
 
 def learner_notebook(path: Path):
@@ -94,9 +90,7 @@ def solutions(path: Path) -> str:
         if "otter_assign_solution_cell" in cell.metadata.get("tags", ()):
             marks = r"[ \t]*# (BEGIN|END) SOLUTION.*\n?|[ \t]*# SOLUTION.*"
             text = re.sub(marks, "", cell.source).strip()
-            cells.append(
-                f"```python\n{text}\n```" if cell.cell_type == "code" else text
-            )
+            cells.append(f"```python\n{text}\n```" if cell.cell_type == "code" else text)
         elif check := re.match(r'grader\.check\("(q\d+)"\)', cell.source):
             page.append("\n\n".join([f"## {check[1]}", *cells]))
             cells = []
@@ -107,9 +101,7 @@ def build(folder: Path, otter: Path, student: Path, solved: Path) -> None:
     """Build one set: Otter's output into `otter`, the other two into the folders `student` and `solved`."""
     chapter = int(folder.name[:2])
     script = jupytext.read(folder / "source.py", fmt="py:percent")
-    source = with_tests(
-        script, chapter, (folder / "hidden.py").read_text("utf-8")
-    )
+    source = with_tests(script, chapter, (folder / "hidden.py").read_text("utf-8"))
     work = otter / "source"
     shutil.rmtree(otter, ignore_errors=True)
     work.mkdir(parents=True)
@@ -118,12 +110,8 @@ def build(folder: Path, otter: Path, student: Path, solved: Path) -> None:
     otter_assign(str(master), str(otter))
     for path in student, solved:
         path.mkdir(parents=True, exist_ok=True)
-    nbformat.write(
-        learner_notebook(otter / "student" / master.name), student / master.name
-    )
-    (solved / f"{chapter:02d}.md").write_text(
-        solutions(otter / "autograder" / master.name), encoding="utf-8"
-    )
+    nbformat.write(learner_notebook(otter / "student" / master.name), student / master.name)
+    (solved / f"{chapter:02d}.md").write_text(solutions(otter / "autograder" / master.name), encoding="utf-8")
 
 
 def main() -> None:
@@ -135,7 +123,7 @@ def main() -> None:
         build(
             folder,
             otter,
-            HERE / "student",
+            EXERCISES / "student",
             ROOT / "vaelearn" / "exercises" / "solutions",
         )
         print(f"{folder.name}: built")

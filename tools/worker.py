@@ -33,11 +33,7 @@ def ask(shell, name, probe, args, kwargs, closed, seed):
     answer = Answer(name, shell.user_ns)
     answer.closed, answer.seed = closed, seed
     try:
-        return {
-            "value": answer.run(
-                getattr(import_module(module), function), *args, **kwargs
-            )
-        }
+        return {"value": answer.run(getattr(import_module(module), function), *args, **kwargs)}
     except Wrong as wrong:
         return {"wrong": str(wrong)}
 

@@ -1,4 +1,4 @@
-"""Serve a folder on a free local port until Ctrl-C:  python book/serve.py FOLDER"""
+"""Serve a folder on a free local port until Ctrl-C:  python tools/serve.py FOLDER"""
 
 import os
 import signal
@@ -12,16 +12,12 @@ class Quiet(SimpleHTTPRequestHandler):
         pass
 
     def end_headers(self):
-        self.send_header(
-            "Cache-Control", "no-store"
-        )  # a rebuilt page shows at once
+        self.send_header("Cache-Control", "no-store")  # a rebuilt page shows at once
         super().end_headers()
 
 
 def serve(folder):
-    server = ThreadingHTTPServer(
-        ("127.0.0.1", 0), partial(Quiet, directory=folder)
-    )
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder))
     print(
         f"\n  The book is at  http://127.0.0.1:{server.server_port}/",
         flush=True,
@@ -39,9 +35,7 @@ def own_terminal_group(run):
     `make` reports an interrupted recipe as a failure. With the server alone in
     the foreground, Ctrl-C is the ordinary way to end it.
     """
-    signal.signal(
-        signal.SIGTTOU, signal.SIG_IGN
-    )  # lets a background process take the terminal
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # lets a background process take the terminal
     child = os.fork()
     if child == 0:
         os.setpgid(0, 0)
