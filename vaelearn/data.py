@@ -17,12 +17,15 @@ import os
 import tempfile
 import warnings
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from .checkpoint import crc
 
 MIRRORS = {
     "mnist": (
@@ -74,6 +77,88 @@ class Dataset:
     def __repr__(self):
         sizes = f"train {len(self.train):,}, valid {len(self.valid):,}, test {len(self.test):,}"
         return f"Dataset({self.name}: {sizes}; images {'×'.join(map(str, self.image_shape))})"
+
+
+class Rows:
+    """What `fit` reads x from: rows for an index tensor, in the dtype and on the device of `like`.
+
+    A tensor must have that dtype. Anything else (a NumPy array, a memory-mapped file, an object with a
+    length and rows for an index tensor) is read, and converted, a batch at a time.
+    Raises ValueError for what gives no rows, TypeError for integers.
+    """
+
+    def __init__(self, source, like: Tensor, name: str = "data"):
+        self.source, self.like, self.name = source, like, name
+        if isinstance(source, Tensor):
+            self.source = source.detach()
+        try:
+            first = self.read(torch.arange(min(1, len(source))))
+            if not isinstance(first, Tensor | np.ndarray) or len(first) > 1:
+                raise TypeError(f"it gives a {type(first).__name__}")
+        except Exception as problem:
+            pairs = isinstance(source, torch.utils.data.DataLoader | torch.utils.data.Dataset)
+            how = (
+                "cat([x for x, *_ in data])"
+                if hasattr(source, "batch_size")
+                else "stack([x for x, *_ in data])"
+            )
+            raise ValueError(
+                f"{name} must be a Dataset or a tensor (N, D), an array, or what has a length and gives "
+                f"rows of x for an index tensor; got {type(source).__name__}. "
+                + (f"This makes a tensor of the images alone: torch.{how}" if pairs else f"({problem})")
+            ) from problem
+        if not torch.as_tensor(first).is_floating_point():
+            raise TypeError(
+                f"{name} must be of the model's dtype, {like.dtype}; got {first.dtype}. For 0 … 255 as "
+                "[0, 1] pass vaelearn.data.Scaled(x, 255), which scales a batch at a time"
+            )
+
+    def read(self, index: Tensor):
+        # NumPy would take an index tensor of one entry for a number.
+        return self.source[index.numpy() if isinstance(self.source, np.ndarray) else index]
+
+    def __len__(self):
+        return len(self.source)
+
+    def __getitem__(self, index: Tensor) -> Tensor:
+        if isinstance(self.source, Tensor):
+            return self.source[index.to(self.source.device)]
+        return torch.as_tensor(self.read(index)).detach().to(self.like.device, self.like.dtype)
+
+    def to(self, device: str) -> None:
+        if isinstance(self.source, Tensor):
+            self.source = self.source.to(device)
+
+    def pieces(self) -> Iterator[Tensor]:
+        """All rows in turn, a few at a time."""
+        return (self[index] for index in torch.arange(len(self)).split(1000))
+
+    def check(self, model) -> None:
+        """Raise as `model.check_data` for the first rows that cannot be used."""
+        for x in self.pieces():
+            model.check_data(x)
+
+    def checksum(self) -> str:
+        total = 0
+        for x in self.pieces():
+            total = crc(x, total)
+        return f"{(len(self), *x.shape[1:])} {x.dtype} {total:08x}"
+
+
+@dataclass(frozen=True, eq=False)
+class Scaled:
+    """Integers 0 … maximum as float32 in [0, 1], a batch at a time: an array or a memory-mapped file of any
+    size stays as it is."""
+
+    source: np.ndarray | Tensor
+    maximum: float = 255
+
+    def __len__(self):
+        return len(self.source)
+
+    def __getitem__(self, index: Tensor) -> Tensor:
+        index = index.numpy() if isinstance(self.source, np.ndarray) else index
+        return torch.as_tensor(self.source[index]) / self.maximum
 
 
 def load(name: str, folder: str | os.PathLike | None = None) -> Dataset:

@@ -132,7 +132,7 @@ class LearnedBaseline(nn.Module):
         self.net = nn.Sequential(features, nn.Linear(width, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.net(x)[:, 0]
+        return self.net(x.flatten(1))[:, 0]
 
     def loss(self, x: Tensor, log_w: Tensor) -> Tensor:
         """Mean squared error of b(x) against log w, in nats²: the baseline's own scalar loss."""

@@ -6,8 +6,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from .checks import check_count
-from .models import LatentVariableModel
+from .checks import check_count, check_instance
+from .models import LatentVariableModel, modes_kept
 
 
 @torch.no_grad()
@@ -77,10 +77,11 @@ def gradient_draws(
     """Independent draws of an objective's gradient at one batch x (B, D): name -> (draws, *shape).
 
     The gradient of the bound, in nats: φ's from the E-step loss, θ's from the M-step loss, both from
-    the same samples, with the sign of ascent. All draws are made in one vectorised pass; a critic
-    is held still. Raises ValueError for draws < 1.
+    the same samples, with the sign of ascent. All draws are made in one vectorised pass where q's
+    sampling allows it, else one by one; a critic is held still. Raises ValueError for draws < 1.
     """
     check_count("draws", draws)
+    check_instance("objective", objective, "a function (model, x) -> Step, such as ELBO()")
     names = _names(model)
     phi = [names[p] for p in model.inference_parameters()]
     losses = _Losses(model, objective)
@@ -93,13 +94,16 @@ def gradient_draws(
         pick = {n: (of_e_step if n in phi else of_m_step)[f"model.{n}"] for n in names.values()}
         return {name: -value for name, value in pick.items()}
 
-    modes = {module: module.training for module in losses.modules()}
-    losses.eval()
-    try:
-        return torch.func.vmap(gradient, randomness="different")(torch.empty(draws, device=x.device))
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    with modes_kept(losses):
+        losses.eval()
+        try:
+            return torch.func.vmap(gradient, randomness="different")(torch.empty(draws, device=x.device))
+        except RuntimeError as problem:
+            # Distributions of other libraries sample in place, which vmap cannot do once for each draw.
+            if "vmap" not in str(problem):
+                raise
+            drawn = [gradient(None) for _ in range(draws)]
+            return {name: torch.stack([one[name] for one in drawn]) for name in drawn[0]}
 
 
 def _names(model: nn.Module) -> dict[nn.Parameter, str]:

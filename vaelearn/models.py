@@ -4,8 +4,11 @@ A model is three conditional distributions and their parameters: a prior p(z), a
 p_θ(x | z), and an approximate posterior q_φ(z | x). Everything else is `draw`.
 """
 
+import math
 from collections.abc import Iterable, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Integral
 
 import torch
 from torch import Tensor, nn
@@ -42,19 +45,25 @@ class Draw:
 class LatentVariableModel(nn.Module):
     """The protocol every objective, metric and `fit` relies on.
 
-    A subclass sets `data_dim` and `support` (what values x may take) and gives `prior()`,
-    `likelihood(z)`, `posterior(x)` as `torch.distributions` objects, and the two parameter sets.
+    A subclass sets `data_dim`, the size of a vector x or the shape of an image (C, H, W), and `support`
+    (what values x may take). It gives `prior()`, `likelihood(z)`, `posterior(x)` as `torch.distributions`
+    objects, and the two parameter sets. Where docstrings say x (B, D), images are (B, C, H, W).
     """
 
-    data_dim: int
+    data_dim: int | tuple[int, ...]
     support: constraints.Constraint = constraints.real
+
+    @property
+    def data_shape(self) -> tuple[int, ...]:
+        """The shape of one x, which is the likelihood's event shape: (D,), or (C, H, W)."""
+        return (self.data_dim,) if isinstance(self.data_dim, Integral) else tuple(self.data_dim)
 
     def prior(self) -> D.Distribution:
         """p(z), batch shape ()."""
         raise NotImplementedError
 
     def likelihood(self, z: Tensor) -> D.Distribution:
-        """p_θ(x | z): z (..., L) -> batch shape (...), event shape (D,)."""
+        """p_θ(x | z): z (..., L) -> batch shape (...), event shape `data_shape`."""
         raise NotImplementedError
 
     def posterior(self, x: Tensor) -> D.Distribution:
@@ -108,24 +117,44 @@ class LatentVariableModel(nn.Module):
             raise TypeError(f"x must be a tensor of the model's dtype, {own.dtype}; got {got}")
         if x.device != own.device:
             raise ValueError(f"x is on {x.device}, the model on {own.device}: move one with .to(...)")
-        if x.ndim != 2 or x.shape[1] != self.data_dim or len(x) == 0:
-            raise ValueError(f"x must have shape (B, {self.data_dim}) with B >= 1; got {tuple(x.shape)}")
-        if not (x.isfinite() & self.support.check(x)).all():
+        if x.shape[1:] != self.data_shape or x.ndim == 0 or len(x) == 0:
+            shape = ", ".join(map(str, self.data_shape))
+            reshape = "flatten(1)" if len(self.data_shape) == 1 else f"unflatten(1, {self.data_shape})"
+            fits = x.ndim > 1 and len(x) and x[0].numel() == math.prod(self.data_shape)
+            hint = f": this model wants x.{reshape}" if fits else ""
+            raise ValueError(f"x must have shape (B, {shape}) with B >= 1; got {tuple(x.shape)}{hint}")
+        usable = x.isfinite() & self.support.check(x)
+        if not usable.all():
             low, high = x.aminmax()
             raise ValueError(
                 f"x must be finite, without NaN, and in the likelihood's support, {self.support}; "
-                f"got values from {low:.4g} to {high:.4g}"
+                f"got values from {low:.4g} to {high:.4g}, the first to refuse {x[~usable][0]:.9g}. "
+                "Scale or clamp the data, or choose another likelihood"
             )
+
+
+@contextmanager
+def modes_kept(module: nn.Module):
+    """Afterwards each part is in the mode, training or evaluation, in which it was before."""
+    modes = {part: part.training for part in module.modules()}
+    try:
+        yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
 
 
 class VAE(LatentVariableModel):
     """The variational autoencoder: standard normal prior, two networks for the conditionals.
 
     `encoder` maps x (B, D) to q(z | x) and `decoder` z (..., L) to p(x | z): modules that return
-    distributions, such as `GaussianNet` and `BernoulliNet`. Kingma & Welling 2014.
+    distributions, such as `GaussianNet` and `BernoulliNet`. For convolutional ones data_dim is an image's
+    shape (C, H, W), and p(x | z) has three event dimensions. Kingma & Welling 2014.
     """
 
-    def __init__(self, encoder: nn.Module, decoder: nn.Module, data_dim: int, latent_dim: int):
+    def __init__(
+        self, encoder: nn.Module, decoder: nn.Module, data_dim: int | tuple[int, ...], latent_dim: int
+    ):
         super().__init__()
         self.encoder, self.decoder = encoder, decoder
         self.data_dim, self.latent_dim = data_dim, latent_dim
