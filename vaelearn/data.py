@@ -93,19 +93,16 @@ class Rows:
             self.source = source.detach()
         try:
             first = self.read(torch.arange(min(1, len(source))))
-            if not isinstance(first, Tensor | np.ndarray) or len(first) > 1:
+            if not isinstance(first, Tensor | np.ndarray):
                 raise TypeError(f"it gives a {type(first).__name__}")
         except Exception as problem:
             pairs = isinstance(source, torch.utils.data.DataLoader | torch.utils.data.Dataset)
-            how = (
-                "cat([x for x, *_ in data])"
-                if hasattr(source, "batch_size")
-                else "stack([x for x, *_ in data])"
-            )
+            how = "cat" if isinstance(source, torch.utils.data.DataLoader) else "stack"
+            line = f"This makes a tensor of the images alone: torch.{how}([x for x, *_ in data])"
             raise ValueError(
                 f"{name} must be a Dataset or a tensor (N, D), an array, or what has a length and gives "
                 f"rows of x for an index tensor; got {type(source).__name__}. "
-                + (f"This makes a tensor of the images alone: torch.{how}" if pairs else f"({problem})")
+                + (line if pairs else f"({problem})")
             ) from problem
         if not torch.as_tensor(first).is_floating_point():
             raise TypeError(
@@ -114,8 +111,8 @@ class Rows:
             )
 
     def read(self, index: Tensor):
-        # NumPy would take an index tensor of one entry for a number.
-        return self.source[index.numpy() if isinstance(self.source, np.ndarray) else index]
+        # NumPy takes an index tensor of one entry for a number, so one row is asked for twice.
+        return self.source[index.expand(2)][:1] if len(index) == 1 else self.source[index]
 
     def __len__(self):
         return len(self.source)
@@ -157,7 +154,6 @@ class Scaled:
         return len(self.source)
 
     def __getitem__(self, index: Tensor) -> Tensor:
-        index = index.numpy() if isinstance(self.source, np.ndarray) else index
         return torch.as_tensor(self.source[index]) / self.maximum
 
 
