@@ -36,6 +36,12 @@ def check_widths(name: str, value: Iterable[int]) -> tuple[int, ...]:
     return tuple(check_count(f"{name}: the width of a layer", width) for width in value)
 
 
+def check_width(what: str, made_for: int, x) -> None:
+    """Raise ValueError unless x (..., D) is as wide as a network was made for."""
+    if x.shape[-1] != made_for:
+        raise ValueError(f"{what} was made for rows of {made_for} numbers; got rows of {x.shape[-1]}")
+
+
 def check_instance(name: str, value, kind: str) -> None:
     """Raise ValueError for a class in the place of an instance, TypeError for what cannot be called."""
     if isinstance(value, type):

@@ -15,22 +15,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch import distributions as D
 
-from .checks import check_choice
+from .checks import check_choice, check_width
 from .networks import linear, perceptron
 
 Bandwidth = float | Sequence[float] | None
 
 
-def rbf(s: Tensor, h: float) -> tuple[Tensor, Tensor, Tensor]:
-    """exp(−s / 2h²) and its first two derivatives in s."""
-    k = torch.exp(-s / (2 * h**2))
-    return k, -k / (2 * h**2), k / (4 * h**4)
+def rbf(s: Tensor, h: float, derivatives: bool = True) -> tuple[Tensor, ...]:
+    """exp(−s / 2h²) and, where asked for, its first two derivatives in s."""
+    k = torch.exp(s / (-2 * h**2))
+    return (k, -k / (2 * h**2), k / (4 * h**4)) if derivatives else (k,)
 
 
-def imq(s: Tensor, h: float) -> tuple[Tensor, Tensor, Tensor]:
-    """C / (C + s) with C = h², the inverse multiquadric, and its first two derivatives in s."""
+def imq(s: Tensor, h: float, derivatives: bool = True) -> tuple[Tensor, ...]:
+    """C / (C + s) with C = h², the inverse multiquadric, and, where asked for, two derivatives in s."""
     C = h**2
-    return C / (C + s), -C / (C + s) ** 2, 2 * C / (C + s) ** 3
+    return (C / (C + s), -C / (C + s) ** 2, 2 * C / (C + s) ** 3) if derivatives else (C / (C + s),)
 
 
 KERNELS = {"rbf": rbf, "imq": imq}
@@ -58,7 +58,7 @@ def mmd(
     if z.shape[1] != z_prior.shape[1]:
         raise ValueError(f"codes and prior samples must have one L; got {z.shape[1]} and {z_prior.shape[1]}")
     N = len(z)
-    k, _, _ = _gram(torch.cat((z, z_prior)), kernel, bandwidth)
+    (k,) = _gram(torch.cat((z, z_prior)), kernel, bandwidth, derivatives=False)
     qq, pp, qp = k[:N, :N], k[N:, N:], k[:N, N:]
     if not unbiased:
         return qq.mean() + pp.mean() - 2 * qp.mean()
@@ -147,13 +147,14 @@ class Adversarial(nn.Module):
         check_choice("of", of, ("js", "kl"))
         features, width = perceptron(latent_dim, hidden, nn.ReLU)
         self.net = nn.Sequential(features, linear(width, 1))
-        self.of = of
+        self.latent_dim, self.of = latent_dim, of
 
     def extra_repr(self) -> str:
         return f"of={self.of!r}"
 
     def log_ratio(self, z: Tensor) -> Tensor:
-        """d(z), the estimate of log q(z) − log p(z): (..., L) -> (...)."""
+        """d(z), the estimate of log q(z) − log p(z): (..., L) -> (...). Raises ValueError for another L."""
+        check_width("this discriminator", self.latent_dim, z)
         return self.net(z)[..., 0]
 
     def forward(self, z: Tensor, prior: D.Distribution) -> Tensor:
@@ -182,11 +183,13 @@ def _mean_of_pairs(k: Tensor) -> Tensor:
     return (k.sum() - k.diagonal().sum()) / (len(k) * (len(k) - 1))
 
 
-def _gram(z: Tensor, kernel: str, bandwidth: Bandwidth) -> tuple[Tensor, Tensor, Tensor]:
-    """k, k′, k″ between all pairs, (N, N) each, averaged over the bandwidths."""
+def _gram(z: Tensor, kernel: str, bandwidth: Bandwidth, derivatives: bool = True) -> tuple[Tensor, ...]:
+    """k, k′, k″ between all pairs, (N, N) each, averaged over the bandwidths; or k alone, for less memory."""
     check_choice("kernel", kernel, tuple(KERNELS))
     s, hs = _square_distances(z), _bandwidths(bandwidth, z.shape[1])
-    values = zip(*(KERNELS[kernel](s, h) for h in hs), strict=True)
+    if len(hs) == 1:
+        return KERNELS[kernel](s, hs[0], derivatives)
+    values = zip(*(KERNELS[kernel](s, h, derivatives) for h in hs), strict=True)
     return tuple(sum(each) / len(hs) for each in values)
 
 

@@ -277,6 +277,8 @@ def few_label_accuracy(
 
     check_count("per_class", per_class)
     (x, labels), (test_x, test_labels) = labelled, test
+    if labels is None or test_labels is None:
+        raise ValueError("few_label_accuracy needs labels; these data have none (the labels are None)")
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     shown = [order[labels.cpu()[order] == c][:per_class] for c in labels.cpu().unique()]
     if min(map(len, shown)) < per_class:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch import distributions as D
 from torch.distributions import constraints
 
-from .checks import check_count
+from .checks import check_count, check_widths
 from .distributions import Chain, standard_normal
 from .networks import GaussianNet, pixel_decoder
 
@@ -176,7 +176,7 @@ class VAE(LatentVariableModel):
         a number (fixed), "shared" (one learned number) or "predicted" (Σ_θ(z), one per pixel).
         Raises ValueError for an unknown likelihood or sigma, or a width < 1.
         """
-        hidden = tuple(hidden)
+        hidden = check_widths("hidden", hidden)
         encoder = GaussianNet(data_dim, hidden, latent_dim, activation=activation)
         decoder = pixel_decoder(latent_dim, hidden[::-1], data_dim, likelihood, sigma, activation)
         return cls(encoder, decoder, data_dim, latent_dim)
@@ -235,12 +235,14 @@ class TwoLayerVAE(LatentVariableModel):
         The defaults are Burda et al.'s. Raises ValueError as `VAE.mlp`, or unless latent_dims and
         hidden have two entries.
         """
-        if len(latent_dims) != 2 or len(hidden) != 2:
+        try:
+            (L1, L2), (below, above) = latent_dims, hidden
+        except (TypeError, ValueError):
             raise ValueError(
                 "two stochastic layers need latent_dims=(L1, L2) and hidden=(x to z1, z1 to z2); "
                 f"got {latent_dims} and {hidden}"
-            )
-        (L1, L2), (below, above) = latent_dims, map(tuple, hidden)
+            ) from None
+        below, above = check_widths("hidden[0]", below), check_widths("hidden[1]", above)
         return cls(
             encoder=GaussianNet(data_dim, below, L1, activation=activation),
             z_encoder=GaussianNet(L1, above, L2, activation=activation),
