@@ -157,6 +157,7 @@ def describe(value) -> tuple[str, dict]:
     if isinstance(value, Mapping):
         return f"{len(value)} entries", {str(key): inner for key, inner in value.items()}
     if isinstance(value, list | tuple):
+        value = [plain(inner) for inner in value]
         if all(type(inner) in (int, float, str) for inner in value):
             return repr(value), {}
         return f"{len(value)} entries", dict(enumerate(value))

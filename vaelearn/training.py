@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from . import checkpoint as files
+from . import checkpoint as on_disk
 from .checks import check_choice, check_count, check_instance, check_rate
 from .data import Rows
 from .data import binarize as draw_binary
@@ -360,7 +360,7 @@ class State:
                 f"got {optimizer!r} ({error})"
             ) from error
         self.settings = {
-            **files.fingerprint(self.optimizer.defaults, "optimizer"),
+            **on_disk.fingerprint(self.optimizer.defaults, "optimizer"),
             "optimizer": type(self.optimizer).__name__,
             "batch_size": batch_size,
             "binarize": run.binarize,
@@ -373,7 +373,7 @@ class State:
         """What is known of model and objective apart from the weights."""
         objective = self.run.objective
         fixed = objective.report if isinstance(objective, Schedule) else objective
-        return files.fingerprint(self.run.model, "model") | files.fingerprint(fixed, "objective")
+        return on_disk.fingerprint(self.run.model, "model") | on_disk.fingerprint(fixed, "objective")
 
     def set_rates(self) -> None:
         """Give every group of parameters the learning rate of this epoch."""
@@ -409,7 +409,7 @@ class State:
         if path is None:
             yield lambda: None
             return
-        with files.held(path) as path:
+        with on_disk.held(path) as path:
             self.settings["data"] = f"{train.checksum()} {valid.checksum() if valid else 'none'}"
             if path.exists():
                 self.load(path)
@@ -428,17 +428,17 @@ class State:
             "random_state": {k: source.get_state() for k, source in generators(self.run.device).items()},
             "best": self.best,
         }
-        files.save(path, state)
+        on_disk.save(path, state)
 
     def past_objectives(self, epochs: int) -> list[str]:
         """What a Schedule trained with in each epoch."""
         if not isinstance(self.run.objective, Schedule):
             return []
-        return [str(files.fingerprint(objective, "")) for objective in self.objectives[:epochs]]
+        return [str(on_disk.fingerprint(objective, "")) for objective in self.objectives[:epochs]]
 
     def load(self, path: Path) -> None:
         """Raises ValueError where the file belongs to a run with other settings, or to a longer one."""
-        state = files.load(path)
+        state = on_disk.load(path)
         rates = state["history"]["lr"]
         done = len(rates)
         if done > len(self.rates):
