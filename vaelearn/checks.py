@@ -42,9 +42,9 @@ def check_width(what: str, made_for: int, x) -> None:
         raise ValueError(f"{what} was made for rows of {made_for} numbers; got rows of {x.shape[-1]}")
 
 
-def check_instance(name: str, value, kind: str) -> None:
-    """Raise ValueError for a class in the place of an instance, TypeError for what cannot be called."""
+def check_instance(name: str, value, kind: str, having: str = "__call__") -> None:
+    """Raise ValueError for a class in the place of an instance, TypeError for what lacks that method."""
     if isinstance(value, type):
         raise ValueError(f"{name} must be an instance, such as {value.__name__}(); got the class")
-    if not callable(value):
+    if not hasattr(value, having):
         raise TypeError(f"{name} must be {kind}; got {value!r}")

@@ -92,6 +92,7 @@ class Rows:
         return torch.as_tensor(self.read(index)).detach().to(self.like.device, self.like.dtype)
 
     def to(self, device: str) -> None:
+        self.like = self.like.new_empty(0, device=device)
         if isinstance(self.source, Tensor):
             self.source = self.source.to(device)
 

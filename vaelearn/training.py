@@ -83,11 +83,7 @@ def fit(
     epochs, batch_size = check_count("epochs", epochs), check_count("batch_size", batch_size)
     seed = check_count("seed", seed, minimum=0)
     check_choice("keep", keep, ("last", "best"))
-    check_instance("model", model, "a LatentVariableModel, such as VAE.mlp(64, 8)")
-    if not hasattr(model, "draw"):
-        raise TypeError(
-            f"model must be a LatentVariableModel, such as VAE.mlp(64, 8); got {type(model).__name__}"
-        )
+    check_instance("model", model, "a LatentVariableModel, such as VAE.mlp(64, 8)", having="draw")
     check_instance("objective", objective, "a function (model, x) -> Step, such as ELBO()")
     train, valid = split(data, model)
     if keep == "best" and valid is None:
@@ -339,14 +335,14 @@ class State:
     ):
         self.run, self.critic, self.batch_size, self.best = run, critic, batch_size, {}
         objective = run.objective
-        changes = isinstance(objective, Schedule)
+        at = objective.at if isinstance(objective, Schedule) else lambda epoch: objective
         # All of them now: a rate that is NaN in the last epoch is an error before the first.
         self.rates = [
             check_rate(f"lr in epoch {e + 1}", lr(e) if callable(lr) else lr) for e in range(epochs)
         ]
-        self.objectives = [objective.at(e) if changes else objective for e in range(epochs)]
-        for epoch, one in enumerate(self.objectives if changes else [], 1):
-            check_instance(f"the schedule's objective in epoch {epoch}", one, "a function (model, x) -> Step")
+        self.objectives = [at(e) for e in range(epochs)]
+        for epoch, one in enumerate(self.objectives):
+            check_instance(f"the objective in epoch {epoch + 1}", one, "a function (model, x) -> Step")
         self.critic_lr = None if critic_lr is None else check_rate("critic_lr", critic_lr)
         if not any(p.requires_grad for p in run.model.parameters()):
             raise ValueError("all parameters of the model are frozen: there is nothing to train")
@@ -384,8 +380,10 @@ class State:
 
     def check_critic(self, step: Step) -> None:
         """A critic that the optimizer does not know would never learn, without a word."""
+        if step.critic is None:
+            return
         known = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
-        if step.critic is not None and not {id(p) for p in step.critic.parameters()} <= known:
+        if not {id(p) for p in step.critic.parameters()} <= known:
             raise ValueError(
                 "this step's critic is not among the objective's parameters, so fit cannot train it: make "
                 "the objective an nn.Module that holds it; a Schedule's objectives share that of `report`"
@@ -420,57 +418,42 @@ class State:
         now = self.settings | self.described()
         state = {
             "settings": {name: value for name, value in self.settings.items() if now.get(name) == value},
-            "objectives": self.past_objectives(self.epoch),
             "history": self.run.history,
             "model": self.run.model.state_dict(),
             "critic": self.critic.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "random_state": {k: source.get_state() for k, source in generators(self.run.device).items()},
+            "random_state": {
+                kind: source.get_state() for kind, source in generators(self.run.device).items()
+            },
             "best": self.best,
         }
+        state["settings"] |= self.past(self.epoch)
         on_disk.save(path, state)
 
-    def past_objectives(self, epochs: int) -> list[str]:
-        """What a Schedule trained with in each epoch."""
-        if not isinstance(self.run.objective, Schedule):
-            return []
-        return [str(on_disk.fingerprint(objective, "")) for objective in self.objectives[:epochs]]
+    def past(self, epochs: int) -> dict[str, list]:
+        """What the schedules gave in each epoch so far: a later epoch's may still be changed."""
+        changes = isinstance(self.run.objective, Schedule)
+        objectives = [str(on_disk.fingerprint(one, "")) for one in self.objectives[: epochs * changes]]
+        return {"lr": self.rates[:epochs], "the schedule's objectives": objectives}
 
     def load(self, path: Path) -> None:
         """Raises ValueError where the file belongs to a run with other settings, or to a longer one."""
         state = on_disk.load(path)
-        rates = state["history"]["lr"]
-        done = len(rates)
+        done = len(state["history"]["epoch"])
         if done > len(self.rates):
             raise ValueError(
                 f"{path} holds {done} epochs already, and epochs={len(self.rates)} asks for fewer: ask for "
                 f"{done} or more, or move the file away"
             )
         # What only one of the two knows is a default that came with another version.
-        both = state["settings"].keys() & self.settings.keys()
-        differing = [
-            f"{name}={there} there, {name}={here} here"
-            for name, there, here in [
-                *(
-                    (name, state["settings"][name], self.settings[name])
-                    for name in self.settings
-                    if name in both
-                ),
-                ("lr", rates, self.rates[:done]),
-                ("the schedule's objectives", state["objectives"], self.past_objectives(done)),
-            ]
-            if there != here
-        ]
+        there, here = state["settings"], self.settings | self.past(done)
+        names = [name for name in here if name in there and there[name] != here[name]]
+        differing = [f"{name}={there[name]} there, {name}={here[name]} here" for name in names]
         try:
             if not differing:
                 self.run.model.load_state_dict(state["model"])
                 self.critic.load_state_dict(state["critic"])
-                own = self.optimizer.param_groups
-                theirs = state["optimizer"]["param_groups"]
-                groups = [
-                    {**mine, **his, "params": his["params"]} for mine, his in zip(own, theirs, strict=True)
-                ]
-                self.optimizer.load_state_dict(state["optimizer"] | {"param_groups": groups})
+                self.optimizer.load_state_dict(state["optimizer"])
         except (RuntimeError, ValueError) as error:
             differing = [str(error)]
         if differing:
