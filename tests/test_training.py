@@ -410,20 +410,23 @@ def test_a_rate_that_is_none_is_refused_before_the_first_epoch(argument, rate):
 @pytest.mark.parametrize("part", ["model", "critic"])
 def test_a_weight_that_is_not_finite_never_ends_a_finished_run(part):
     """The last step of the last epoch: no loss comes after it to notice."""
-    objective = vl.objectives.ScoreFunction(1, vl.gradients.LearnedBaseline(6))
+
+    class Steep(vl.objectives.ScoreFunction):
+        def forward(self, model, x):
+            step = super().forward(model, x)
+            return dataclasses.replace(step, m_step=1e6 * step.m_step, critic_loss=1e6 * step.critic_loss)
+
     rates = {"lr": 1e38, "critic_lr": 0.0} if part == "model" else {"lr": 0.0, "critic_lr": 1e38}
-    options = {"optimizer": torch.optim.SGD, "batch_size": 64, **rates}
-    with pytest.raises(
-        FloatingPointError, match=r"a weight became (nan|-?inf) in epoch 1, batch 1\. Usual causes"
-    ):
-        quick(new_model(), objective, 100 * Data.train.exp().fmod(0.01), epochs=1, **options)
+    objective = Steep(1, vl.gradients.LearnedBaseline(6))
+    with pytest.raises(FloatingPointError, match=r"a weight became (nan|-?inf) in epoch 1, batch 1\. Usual"):
+        quick(new_model(), objective, Data.train, epochs=1, batch_size=64, optimizer=torch.optim.SGD, **rates)
 
 
 def test_unscaled_data_are_named_among_the_causes():
     torch.manual_seed(0)
     model = vl.models.VAE.mlp(64, 2, likelihood="gaussian", sigma="predicted", activation=torch.nn.ReLU)
     with pytest.raises(
-        FloatingPointError, match=r"data far from unit scale \(here \|x\| reaches \d+: divide"
+        FloatingPointError, match=r"data far from unit scale \(here \|x\| reaches [\d.e+]+: divide"
     ):
         quick(model, ELBO(), 1e4 * torch.randn(500, 64), epochs=5, lr=0.1)
 
@@ -574,12 +577,11 @@ def test_half_a_model_may_be_frozen_a_whole_one_is_nothing_to_train(part):
         ({"epochs": 2.0}, ValueError, "epochs must be a whole number >= 1; got 2.0"),
         ({"epochs": True}, ValueError, "epochs must be a whole number >= 1; got True"),
         ({"batch_size": "all"}, ValueError, "batch_size must be a whole number >= 1; got 'all'"),
-        ({"data": Data.train + 1e-6}, ValueError, r"the first to refuse 1\.00000\d"),
+        ({"data": torch.full((4, 6), 1 + 1e-6)}, ValueError, r"the first to refuse 1\.00000\d"),
     ],
     ids=lambda value: str(value)[:30],
 )
 def test_what_was_expected_what_came_what_to_do(change, error, sentence):
-    Data.train[0, 0] = 1.0
     usual = {"model": new_model(), "objective": ELBO(), "data": Data, "epochs": 1}
     with pytest.raises(error, match=sentence):
         quick(**(usual | change))

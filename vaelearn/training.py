@@ -246,9 +246,9 @@ def choose_device(device: str | torch.device = "auto", dtype: torch.dtype = torc
         return "mps" if torch.backends.mps.is_available() and dtype != torch.float64 else "cpu"
     try:
         torch.empty(0, device=device, dtype=dtype).cpu()
+        return str(torch.device(device))
     except (RuntimeError, AssertionError, TypeError) as error:
         raise ValueError(f"device {device!r} cannot be used here; try 'auto' or 'cpu'. ({error})") from error
-    return str(torch.device(device))
 
 
 def split(data, model: LatentVariableModel) -> tuple[Rows, Rows | None]:
