@@ -239,6 +239,19 @@ def test_widths_may_be_any_whole_numbers_in_any_sequence():
         assert model.draw(data(), (np.int64(K), M)).log_w.shape == (K, M, B)
 
 
+@pytest.mark.parametrize("whole", [np.int64, np.uint8])
+def test_measures_take_whole_numbers_of_any_type(whole):
+    model, x = vl.models.TwoLayerVAE.mlp(D, (whole(3), whole(2)), ((whole(7),), (7,))), data()
+    assert vl.metrics.log_likelihood(model, x, K=whole(9), rows=whole(8)).shape == (B,)
+    assert vl.metrics.information(model, x, rows=whole(8))["kl"].shape == (B,)
+    elbo = vl.objectives.ELBO(whole(2))
+    assert vl.metrics.gradient_snr(model, elbo, x, whole(4), whole(3))["inference"].ndim == 1
+    assert vl.metrics.tightness(model, x, whole(2), whole(9))["gap"].shape == (B,)
+    labels = torch.arange(B) % 2
+    one_layer = VAE.mlp(D, L, (7,))
+    assert vl.metrics.few_label_accuracy(one_layer, (x, labels), (x, labels), whole(1), whole(3)) >= 0
+
+
 def test_networks_of_another_width_name_both():
     judge, baseline = vl.divergences.Adversarial(L + 1, ()), vl.gradients.LearnedBaseline(D + 1)
     model = VAE.mlp(D, L, (7,))

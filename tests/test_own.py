@@ -90,6 +90,14 @@ def test_rows_train_alike_wherever_they_lie_and_resume_bit_for_bit(tmp_path, kin
     assert resumed.history == plain.history
 
 
+@pytest.mark.parametrize("kind", SOURCES)
+def test_one_row_is_a_batch_of_one(tmp_path, kind):
+    """NumPy takes an index tensor of one entry for a number, and gives a row without its batch."""
+    run = quick(new_model(), ELBO(), SOURCES[kind](tmp_path, GREY[:3].round()), epochs=1, batch_size=1)
+    plain = quick(new_model(), ELBO(), GREY[:3].round(), epochs=1, batch_size=1)
+    assert torch.equal(weights(run.model), weights(plain.model))
+
+
 def test_rows_are_never_asked_for_all_at_once():
     """A file larger than memory: batches, and pieces of 1,000 while it is checked."""
     rows = Mine(torch.rand(3000, 6))

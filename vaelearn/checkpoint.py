@@ -6,7 +6,7 @@ import os
 import sys
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from numbers import Integral, Real
 from pathlib import Path
@@ -43,14 +43,17 @@ def held(path: str | os.PathLike) -> Iterator[Path]:
         raise ValueError(
             f"another fit is writing {path}: wait for it, or give each run a file of its own"
         ) from None
+    except NotImplementedError:
+        lock = nullcontext()  # a network disk that knows no locks
     except OSError as error:
         raise OSError(error.errno, f"no checkpoint can be written at {path}: {error.strerror}") from error
     with lock:
         try:
             yield path
         finally:
-            # While it is still held: who comes next makes a new one.
-            Path(f"{path}.lock").unlink(missing_ok=True)
+            # While it is still held, so that whoever comes next makes a new one; Windows will not have it.
+            with suppress(OSError):
+                Path(f"{path}.lock").unlink(missing_ok=True)
 
 
 def save(path: Path, state: dict) -> None:

@@ -1,4 +1,4 @@
-"""The book's images as tensors: digits, MNIST, static MNIST, OMNIGLOT.
+"""The book's images as tensors: digits, MNIST, static MNIST, OMNIGLOT; and rows of your own for `fit`.
 
     vl.data.load("digits")        # inside scikit-learn: nothing to download
     vl.data.load("mnist")         # read from a folder, or downloaded into it

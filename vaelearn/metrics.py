@@ -23,8 +23,7 @@ def log_likelihood(
     p(x, z) / (½ q(z | x) + ½ p(z)): no weight exceeds 2 p(x | z). A bound too, for models whose encoder
     is too narrow to judge them. Hesterberg 1995. Raises ValueError for K < 1, rows < 1 or bad data.
     """
-    check_count("K", K)
-    check_count("rows", rows)
+    K, rows = check_count("K", K), check_count("rows", rows)
     model.check_data(x)
     log_weights = _defensive_log_w if defensive else _log_w
     return torch.cat(
@@ -80,7 +79,7 @@ def gradient_draws(
     the same samples, with the sign of ascent. All draws are made in one vectorised pass where q's
     sampling allows it, else one by one; a critic is held still. Raises ValueError for draws < 1.
     """
-    check_count("draws", draws)
+    draws = check_count("draws", draws)
     check_instance("objective", objective, "a function (model, x) -> Step, such as ELBO()")
     names = _names(model)
     phi = [names[p] for p in model.inference_parameters()]
@@ -130,8 +129,7 @@ def gradient_moments(
     As `gradient_draws`, but in memory for `chunk` draws however many there are. The mean's
     standard error is sqrt(variance / draws). Raises ValueError for draws < 2 or chunk < 1.
     """
-    check_count("draws", draws, minimum=2)
-    check_count("chunk", chunk)
+    draws, chunk = check_count("draws", draws, minimum=2), check_count("chunk", chunk)
     count, mean, square = 0, {}, {}
     for start in range(0, draws, chunk):
         n = min(chunk, draws - start)
@@ -224,7 +222,7 @@ def information(model: LatentVariableModel, x: Tensor, rows: int = 10_000) -> di
     the mutual information comes out too low and the marginal KL too high by as much, and no
     estimate exceeds log N. Memory: `rows` pairs (z, x_j) at once, or N. Raises ValueError for bad data.
     """
-    check_count("rows", rows)
+    rows = check_count("rows", rows)
     model.check_data(x)
     q, prior = model.posterior(x), model.prior()
     z = q.sample()
@@ -275,7 +273,7 @@ def few_label_accuracy(
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    check_count("per_class", per_class)
+    per_class, seed = check_count("per_class", per_class), check_count("seed", seed, minimum=0)
     (x, labels), (test_x, test_labels) = labelled, test
     if labels is None or test_labels is None:
         raise ValueError("few_label_accuracy needs labels; these data have none (the labels are None)")

@@ -217,7 +217,8 @@ class TwoLayerVAE(LatentVariableModel):
         super().__init__()
         self.encoder, self.z_encoder = encoder, z_encoder
         self.z_decoder, self.decoder = z_decoder, decoder
-        self.data_dim, self.latent_dims, self.latent_dim = data_dim, tuple(latent_dims), sum(latent_dims)
+        self.latent_dims = tuple(check_count("a latent dimension", dim) for dim in latent_dims)
+        self.data_dim, self.latent_dim = data_dim, sum(self.latent_dims)
         self.support = decoder.support
 
     @classmethod
