@@ -151,6 +151,16 @@ def test_mixture_elbo_with_a_hard_q_is_the_joint(mixture):
     torch.testing.assert_close(mixture.elbo(x, hard), mixture.log_joint(x)[:, 1], atol=1e-6, rtol=1e-6)
 
 
+def test_mixture_elbo_with_a_q_that_rules_components_out(mixture):
+    """0 · log 0 is 0, in the value and in θ's gradient."""
+    x = torch.randn(1, 2, dtype=torch.float64)
+    logits = torch.tensor([[-torch.inf, 0.0, 0.0]], dtype=torch.float64)
+    value = mixture.elbo(x, D.OneHotCategorical(logits=logits, validate_args=False))
+    torch.testing.assert_close(value, mixture.log_joint(x)[:, 1:].mean(1) + np.log(2))
+    gradients = torch.autograd.grad(value.sum(), mixture.generative_parameters())
+    assert all(g.isfinite().all() for g in gradients)
+
+
 def test_mixture_draw_agrees_with_enumeration(mixture):
     torch.manual_seed(0)
     x = torch.randn(3, 2, dtype=torch.float64)

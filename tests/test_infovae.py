@@ -358,6 +358,16 @@ def test_log_det_covariance_closes_on_the_truth(truth):
         metrics.log_det_covariance(two, torch.rand(8, 4))
 
 
+@pytest.mark.parametrize("N", [2, 3])
+def test_log_det_covariance_is_that_of_an_even_mixture_of_the_rows_codes(truth, N):
+    """E[zzᵀ] − E[z] E[z]ᵀ with N components of weight 1/N, not 1/(N − 1)."""
+    x = truth.sample(N)[0]
+    q = truth.posterior(x)
+    second = (q.mean[:, :, None] * q.mean[:, None] + torch.diag_embed(q.variance)).mean(0)
+    expected = torch.logdet(second - torch.outer(q.mean.mean(0), q.mean.mean(0)))
+    torch.testing.assert_close(metrics.log_det_covariance(truth, x), expected.detach())
+
+
 def test_few_labels_suffice_where_codes_separate_and_not_where_labels_are_noise():
     torch.manual_seed(14)
     truth = vl.exact.LinearGaussian(2, 2).double()

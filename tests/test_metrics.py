@@ -1,5 +1,7 @@
 """L_K in chunks against L_K at once and against the truth; active units."""
 
+import math
+
 import pytest
 import torch
 from common import z_scores
@@ -155,3 +157,29 @@ def test_dsnr_splits_each_draw_along_the_mean(truth, x, monkeypatch):
             along = (G @ u) / (u @ u) * u
             ratios.append(along.norm() / (G - along).norm())
         torch.testing.assert_close(found[which], torch.stack(ratios).mean())
+
+
+def test_dsnr_counts_a_step_the_wrong_way_by_its_length(truth, x, monkeypatch):
+    """Draws whose mean is (1, 0, 0) and which go backwards a third of the time."""
+    draws = torch.tensor([[4.0, 1.0, 0.0], [-2.0, 0.0, 2.0], [1.0, -1.0, -2.0]], dtype=torch.float64)
+    names = {"A": draws, "c": draws[:, :0], "log_s": draws[:, :0]}
+    names |= {"W": draws, "b": draws[:, :0], "log_sigma": draws[:, :0]}
+    monkeypatch.setattr(vl.metrics, "gradient_draws", lambda *_: names)
+    found = gradient_dsnr(truth, IWAE(3), x, draws=3, chunk=3)
+    expected = (4 / 1 + 2 / 2 + 1 / 5**0.5) / 3
+    assert found["inference"].item() == pytest.approx(expected)
+    assert found["generative"].item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("rows", [1, 20, 10_000])
+def test_it_reads_log_weights_of_any_size(rows):
+    """The sum starts from nothing: with q the posterior every weight is p(x), here exp(−10⁶) or exp(+200)."""
+    truth = vl.exact.LinearGaussian(data_dim=40, latent_dim=1).double()
+    for sigma, offset in ((1.0, 1e3), (1e-3, 0.0)):
+        with torch.no_grad():
+            truth.log_sigma.fill_(math.log(sigma))
+        truth.perfect_e_step()
+        x = truth.b.detach() + offset * torch.ones(3, 40).double()
+        log_p = truth.log_prob(x)
+        assert log_p.max() < -1e6 or log_p.min() > 200
+        torch.testing.assert_close(log_likelihood(truth, x, K=30, rows=rows), log_p)
