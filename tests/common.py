@@ -12,6 +12,7 @@ from torch import nn
 from vaelearn import bounds
 from vaelearn.divergences import MMD, Adversarial, Stein
 from vaelearn.gradients import LearnedBaseline
+from vaelearn.metrics import mean_and_error
 from vaelearn.objectives import (
     AAE,
     CIWAE,
@@ -137,8 +138,8 @@ def theta(model):
 
 def z_scores(draws, value):
     """How many standard errors the mean of draws (R, ...) lies from value, entry by entry."""
-    draws = draws.detach()
-    return (draws.mean(0) - value) / (draws.std(0) / len(draws) ** 0.5)
+    mean, error = mean_and_error(draws.detach())
+    return (mean - value) / error
 
 
 def assert_means(draws, exact, names, limit=4.0):

@@ -7,7 +7,14 @@ import torch
 from common import z_scores
 
 import vaelearn as vl
-from vaelearn.metrics import active_units, effective_sample_size, gradient_dsnr, log_likelihood, tightness
+from vaelearn.metrics import (
+    active_units,
+    effective_sample_size,
+    gradient_dsnr,
+    log_likelihood,
+    mean_and_error,
+    tightness,
+)
 from vaelearn.objectives import IWAE
 
 
@@ -134,6 +141,17 @@ def test_effective_sample_size_runs_from_1_to_k():
     w = torch.tensor([1.0, 2.0, 3.0, 6.0])
     expected = w.sum() ** 2 / w.square().sum()
     torch.testing.assert_close(effective_sample_size(w.log()[:, None, None])[0, 0], expected)
+
+
+def test_mean_and_error_are_those_of_the_rows():
+    draws = torch.tensor([[1.0, 10.0], [2.0, 10.0], [6.0, 10.0]])
+    mean, error = mean_and_error(draws)
+    torch.testing.assert_close(mean, torch.tensor([3.0, 10.0]))
+    torch.testing.assert_close(
+        error, torch.tensor([(7 / 3) ** 0.5, 0.0])
+    )  # Σ(r − 3)² = 14, over R − 1, over R
+    with pytest.raises(ValueError, match="2 draws or more; got 1"):
+        mean_and_error(draws[:1])
 
 
 def test_dsnr_splits_each_draw_along_the_mean(truth, x, monkeypatch):
