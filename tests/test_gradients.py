@@ -154,7 +154,8 @@ def test_a_step_never_leaks(truth):
     }
     found = {}
     for scaled in (None, "e_step", "m_step", "critic_loss"):
-        truth.zero_grad(), objective.zero_grad()
+        truth.zero_grad()
+        objective.zero_grad()
         torch.manual_seed(9)
         step = objective(truth, x)
         if scaled:

@@ -40,7 +40,8 @@ def test_it_closes_on_the_true_log_likelihood(truth, x):
 def test_exactly_k_samples_whatever_the_chunk(truth, x, rows, defensive):
     """With q equal to the prior and a flat likelihood every weight is 1, so L_K = 0 only if K is K."""
     with torch.no_grad():
-        truth.W.zero_(), truth.A.zero_()
+        truth.W.zero_()
+        truth.A.zero_()
     constant = truth.log_prob(x)
     torch.testing.assert_close(log_likelihood(truth, x, 11, rows, defensive), constant)
 
@@ -65,7 +66,8 @@ def test_the_defensive_bound_is_unbiased_for_p_and_never_wild(truth, x, monkeypa
     torch.testing.assert_close(best, log_p, atol=0.1, rtol=0)
     # Where q is the prior the coin decides nothing, and w = p(x | z).
     with torch.no_grad():
-        truth.A.zero_(), truth.c.zero_(), truth.log_s.zero_()
+        for p in truth.inference_parameters():
+            p.zero_()
     drawn = []
     likelihood = truth.likelihood
     monkeypatch.setattr(truth, "likelihood", lambda z: drawn.append(z) or likelihood(z))
@@ -147,9 +149,8 @@ def test_mean_and_error_are_those_of_the_rows():
     draws = torch.tensor([[1.0, 10.0], [2.0, 10.0], [6.0, 10.0]])
     mean, error = mean_and_error(draws)
     torch.testing.assert_close(mean, torch.tensor([3.0, 10.0]))
-    torch.testing.assert_close(
-        error, torch.tensor([(7 / 3) ** 0.5, 0.0])
-    )  # Σ(r − 3)² = 14, over R − 1, over R
+    # Σ(r − 3)² = 14, over R − 1 and over R.
+    torch.testing.assert_close(error, torch.tensor([(7 / 3) ** 0.5, 0.0]))
     with pytest.raises(ValueError, match="2 draws or more; got 1"):
         mean_and_error(draws[:1])
 
