@@ -27,6 +27,14 @@ def mixture():
     return scrambled(GaussianMixture(data_dim=2, components=3))
 
 
+def test_what_the_models_start_from():
+    """As their docstrings say: σ = s = 1, scales 1, equal weights; q near the prior, so that it is wrong."""
+    linear, mixture = LinearGaussian(4, 2), GaussianMixture(4, 3)
+    for p in (linear.log_sigma, linear.c, linear.log_s, mixture.logits, mixture.log_scales, mixture.a):
+        assert (p == 0).all()
+    assert 0 < linear.A.abs().max() < 0.5 < linear.W.std()
+
+
 def integral(f):
     """∫ f over the grid: f (N,) or (N, B); the trapezium rule on a smooth, decaying function."""
     return torch.trapezoid(f, GRID[:, 0], dim=0)

@@ -157,6 +157,8 @@ def test_the_discriminator_learns_at_its_own_rate(truth, x):
     # Adam's first steps are as long as the learning rate: two batches of them.
     moved, _ = train_adversarially(truth, x, epochs=1, critic_lr=1e-5)
     assert 1e-5 < max(moved) < 2.5e-5
+    moved, _ = train_adversarially(truth, x, epochs=2, lr=lambda epoch: 1e-5 if epoch else 0.0)
+    assert 1e-5 < max(moved) < 2.5e-5  # the model's own rate, schedule and all, where none is given
 
 
 def test_an_adversarial_run_resumes_bit_for_bit_and_knows_its_critics_rate(truth, x, tmp_path):
