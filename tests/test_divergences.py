@@ -229,7 +229,7 @@ def test_one_interface(make, prior):
 def test_bad_settings_are_errors_at_once(make):
     with pytest.raises(ValueError, match="kernel must be one of 'rbf', 'imq'"):
         make("gauss")
-    for bandwidth in (0, -1.0, (1.0, 0.0), (), math.nan):
+    for bandwidth in (0, -1.0, (1.0, 0.0), (), math.nan, math.inf):
         with pytest.raises(ValueError, match="bandwidth must be"):
             make(bandwidth=bandwidth)
 

@@ -125,6 +125,14 @@ def test_stl_has_no_variance_where_q_is_the_posterior():
     assert total_variance(plain, ("A", "c", "log_s")) > 0.1
 
 
+def test_score_bound_has_the_value_of_the_bound(truth):
+    draw = truth.draw(data(truth), (5, 3), pathwise=False)
+    bound = vl.bounds.iwae(draw.log_w)
+    torch.testing.assert_close(
+        gradients.score_bound(draw, bound, gradients.left_out_bound(draw.log_w)), bound
+    )
+
+
 def test_path_derivative_has_the_value_of_log_w(truth):
     draw = truth.draw(data(truth), (5, 3))
     torch.testing.assert_close(gradients.path_derivative(draw), draw.log_w)
@@ -193,6 +201,15 @@ def test_a_baseline_has_not_seen_the_sample_it_is_subtracted_from(truth, name):
         draw = truth.draw(x, (5, 1), pathwise=False)
         expected = -gradients.score_function(draw, draw.log_w - before).mean()
         torch.testing.assert_close(step.e_step, expected)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.99])
+def test_a_moving_average_of_one_value_is_that_value_at_any_decay(decay):
+    baseline = gradients.MovingAverage(decay)
+    baseline.loss(None, torch.tensor([-5.0]))
+    torch.testing.assert_close(baseline(None), torch.tensor(-5.0))
+    with pytest.raises(ValueError, match=r"\[0, 1\); got -0.1"):
+        gradients.MovingAverage(-0.1)
 
 
 def test_fit_trains_a_learned_baseline_and_resumes_it(tmp_path):

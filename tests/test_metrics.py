@@ -10,7 +10,12 @@ import vaelearn as vl
 from vaelearn.metrics import (
     active_units,
     effective_sample_size,
+    few_label_accuracy,
+    gradient_draws,
     gradient_dsnr,
+    gradient_moments,
+    information,
+    log_det_covariance,
     log_likelihood,
     mean_and_error,
     tightness,
@@ -112,6 +117,31 @@ def test_bad_input_is_an_error(truth, x):
         log_likelihood(truth, x, rows=0)
     with pytest.raises(ValueError, match=r"shape \(B, 4\)"):
         log_likelihood(truth, x[:, :3])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda model, x: information(model, x, rows=0), "^rows must be"),
+        (lambda model, x: information(model, x[:, :3]), "shape"),
+        (lambda model, x: active_units(model, x[:, :3]), "shape"),
+        (lambda model, x: log_det_covariance(model, x[:, :3]), "shape"),
+        (lambda model, x: tightness(model, x, K=0), "^K must be"),
+        (lambda model, x: gradient_draws(model, IWAE(2), x, 0), "^draws must be"),
+        (lambda model, x: gradient_moments(model, IWAE(2), x, draws=1), "^draws must be .* >= 2"),
+        (lambda model, x: gradient_moments(model, IWAE(2), x, chunk=0), "^chunk must be"),
+        (lambda model, x: few_label_accuracy(model, (x, x), (x, x), per_class=0), "^per_class must be"),
+    ],
+)
+def test_bad_arguments_of_the_other_measures(truth, x, call, message):
+    with pytest.raises(ValueError, match=message):
+        call(truth, x)
+
+
+def test_the_least_that_is_asked_for_is_enough(truth, x):
+    assert active_units(truth, x[:2]).shape == (2,)
+    assert information(truth, x[:1], rows=1)["kl"].shape == (1,)
+    assert gradient_moments(truth, IWAE(2), x, draws=2, chunk=1)["c"][1].isfinite().all()
 
 
 def test_a_unit_that_ignores_x_is_not_active(truth, x):

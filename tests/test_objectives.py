@@ -1,7 +1,9 @@
 """All objectives: each one's two gradients against the exact ones, and that neither leaks into the other."""
 
 import copy
+import dataclasses
 import inspect
+import math
 from functools import partial
 
 import pytest
@@ -143,6 +145,12 @@ def test_a_critics_loss_reaches_the_critic_alone(truth, x, name):
         assert all(gradient is None for gradient in found)
 
 
+def maker(objective):
+    """Its class; what has no default is given."""
+    of = type(objective)
+    return partial(of, divergence=Adversarial(2)) if of is objectives.AAE else of
+
+
 OTHER = {
     "K": [9],
     "M": [9],
@@ -160,7 +168,7 @@ def test_its_repr_is_the_same_in_every_process_and_holds_each_setting(truth, nam
     """A checkpoint knows its objective by it."""
     one, other = OBJECTIVES[name](truth), OBJECTIVES[name](truth)
     assert repr(one) == repr(other) and " at 0x" not in repr(one)
-    make = partial(type(one), divergence=Adversarial(2)) if type(one) is objectives.AAE else type(one)
+    make = maker(one)
     for setting, parameter in inspect.signature(make).parameters.items():
         differing = 0
         for value in OTHER[setting]:
@@ -171,6 +179,31 @@ def test_its_repr_is_the_same_in_every_process_and_holds_each_setting(truth, nam
             differing += value != parameter.default
             assert (repr(changed) == repr(make())) == (value == parameter.default), setting
         assert differing
+
+
+BAD = {
+    "K": [0, 1.5, True],
+    "M": [0, 1.5],
+    "alpha": [math.nan],
+    "beta": [-0.1, math.nan],
+    "lam": [math.nan],
+    "kl": ["closed"],
+    "baseline": ["rloo"],
+    "divergence": [],
+}
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_every_setting_is_checked_at_once_and_then_stays(truth, name):
+    objective = OBJECTIVES[name](truth)
+    make = maker(objective)
+    for setting in inspect.signature(make).parameters:
+        for value in BAD[setting]:
+            with pytest.raises(ValueError, match=rf"\b{setting}\b"):
+                make(**{setting: value})
+    if dataclasses.is_dataclass(objective):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            objective.K = 3
 
 
 # ------------------------------------------------------------------ their values

@@ -236,6 +236,27 @@ def test_information_compares_no_more_than_rows_pairs_at_once(truth, monkeypatch
         assert sum(pairs) == 1600 and max(pairs) <= most and max(pairs) > most / 2
 
 
+MEASURES = {
+    "log_likelihood": lambda model, x: metrics.log_likelihood(model, x, 5),
+    "defensive": lambda model, x: metrics.log_likelihood(model, x, 5, defensive=True),
+    "tightness": lambda model, x: metrics.tightness(model, x, 2, 5),
+    "active_units": metrics.active_units,
+    "information": metrics.information,
+    "log_det_covariance": metrics.log_det_covariance,
+    "few_label_accuracy": lambda model, x: metrics.few_label_accuracy(
+        model, (x, torch.arange(4) % 2), (x, torch.arange(4) % 2), per_class=1
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_what_measures_a_model_keeps_no_graph(truth, monkeypatch, name):
+    graphs, posterior = [], truth.posterior
+    monkeypatch.setattr(truth, "posterior", lambda x: graphs.append(torch.is_grad_enabled()) or posterior(x))
+    MEASURES[name](truth, truth.sample(4)[0])
+    assert graphs and not any(graphs)
+
+
 @pytest.mark.parametrize(("measure", "passes"), [("moments", 1), ("snr", 1), ("dsnr", 2)])
 def test_gradients_are_held_no_more_than_chunk_at_once(truth, monkeypatch, measure, passes):
     counts, draws_of = [], metrics.gradient_draws
