@@ -47,7 +47,7 @@ class Step:
     def backward(self) -> None:
         """Add e_step's gradient to φ's .grad, m_step's to θ's, the critic's to its own: no leaks."""
         phi, theta = self.model.inference_parameters(), self.model.generative_parameters()
-        if self.e_step is self.m_step:
+        if self.e_step is self.m_step:  # one tensor, one backward pass; two of one value would take two
             _add_gradient(self.e_step, phi + theta)
         else:
             _add_gradient(self.e_step, phi, retain_graph=True)
