@@ -16,6 +16,9 @@ from .checks import check_count
 from .distributions import Chain, standard_normal
 from .networks import GaussianNet, pixel_decoder
 
+# Without a graph, what is decoded at a time may stay in the processor's cache.
+CACHED_ROWS = 1000
+
 
 @dataclass(frozen=True)
 class Draw:
@@ -91,8 +94,18 @@ class LatentVariableModel(nn.Module):
         q = self.posterior(x) if q is None else q
         pathwise = pathwise and q.has_rsample
         z = (q.rsample if pathwise else q.sample)(torch.Size(sample_shape))
+        return self.at(x, z, q, pathwise)
+
+    def at(self, x: Tensor, z: Tensor, q: D.Distribution, pathwise: bool = True) -> Draw:
+        """The draw of samples of q that are at hand, z (K, M, B, L): its three log-densities."""
         log_likelihood, log_prior = self.likelihood(z).log_prob(x), self.prior().log_prob(z)
         return Draw(q, z, log_likelihood, log_prior, q.log_prob(z), pathwise)
+
+    @torch.no_grad()
+    def log_weights(self, x: Tensor, z: Tensor, q: D.Distribution, rows: int = CACHED_ROWS) -> Tensor:
+        """log w of samples of q at hand, z (N, B, L) -> (N, B): no graph, `rows` decoded at a time."""
+        parts = z[:, None].split(max(1, rows // len(x)))
+        return torch.cat([self.at(x, part, q).log_w[:, 0] for part in parts])
 
     @torch.no_grad()
     def sample(self, n: int) -> tuple[Tensor, Tensor]:
