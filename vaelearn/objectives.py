@@ -5,7 +5,7 @@ parameters φ, the M-step the generative parameters θ. An objective maps (model
 that holds one loss for each.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -58,8 +58,14 @@ class Step:
             _add_gradient(self.critic_loss, self.critic.parameters())
 
     @classmethod
-    def ascend(cls, model: LatentVariableModel, *bounds: Tensor) -> "Step":
-        """Both steps ascend one bound, (B,) in nats; of two, φ ascends the first and θ the second."""
+    def joint(cls, model: LatentVariableModel, bound: Tensor) -> "Step":
+        """Both steps ascend one bound, (B,) in nats."""
+        loss = -bound.mean()
+        return cls(model, e_step=loss, m_step=loss, bound=bound.detach())
+
+    @classmethod
+    def ascend(cls, model: LatentVariableModel, bounds: Sequence[Tensor]) -> "Step":
+        """φ ascends the first of these bounds and θ the last, (B,) each in nats: one bound, both."""
         losses = [-bound.mean() for bound in bounds]
         return cls(model, e_step=losses[0], m_step=losses[-1], bound=bounds[-1].detach())
 
@@ -102,7 +108,7 @@ class PathwiseBound:
 
     def __call__(self, model: LatentVariableModel, x: Tensor) -> Step:
         draw = reparameterized(model.draw(x, (self.K, self.M)))
-        return Step.ascend(model, *self.bounds(self.log_w(draw)))
+        return Step.ascend(model, self.bounds(self.log_w(draw)))
 
 
 @dataclass(frozen=True)
@@ -125,10 +131,12 @@ class ELBO(PathwiseBound):
         return (bounds.elbo(log_w)[0],)
 
     def __call__(self, model: LatentVariableModel, x: Tensor) -> Step:
-        if self.kl == "sampled":
-            return super().__call__(model, x)
         draw = reparameterized(model.draw(x, (self.K, 1)))
-        return Step.ascend(model, draw.log_likelihood.mean((0, 1)) - _closed_form_kl(draw.q, model.prior()))
+        if self.kl == "sampled":
+            bound = bounds.elbo(draw.log_w)[0]
+        else:
+            bound = draw.log_likelihood.mean((0, 1)) - _closed_form_kl(draw.q, model.prior())
+        return Step.joint(model, bound)
 
 
 def _closed_form_kl(q: D.Distribution, p: D.Distribution) -> Tensor:
@@ -312,13 +320,13 @@ class DReG(PathwiseBound):
 
     def __call__(self, model: LatentVariableModel, x: Tensor) -> Step:
         draw = reparameterized(model.draw(x, (self.K, 1)))
-        log_w = self.log_w(draw)
+        log_w = path_derivative(draw)
         weights = log_w.detach().softmax(0)
         # L_K itself sends w̃ to θ and to z. The second w̃ meets the gradient at z, on its way to φ:
         # θ lies on no path from there, and one backward pass serves both steps.
         if draw.z.requires_grad:
             draw.z.register_hook(lambda gradient: weights[..., None] * gradient)
-        return Step.ascend(model, bounds.iwae(log_w)[0])
+        return Step.joint(model, bounds.iwae(log_w)[0])
 
 
 @dataclass(frozen=True)
@@ -360,7 +368,7 @@ class Thinned:
             gradient = (weight[:, None] * objective.log_w(kept)).sum((0, 1))
             # The bound's own value, this gradient.
             ascended.append(bound + gradient - gradient.detach())
-        return Step.ascend(model, *ascended)
+        return Step.ascend(model, ascended)
 
 
 @dataclass(frozen=True)
