@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch import distributions as D
 
@@ -26,7 +25,8 @@ class DiagonalNormal(D.Independent):
     def __init__(self, mean: Tensor, sigma: Tensor):
         # Arguments are not validated here: it costs a pass over every pixel of every sample, and
         # `check_data` and `fit` already refuse bad data and non-finite losses.
-        super().__init__(D.Normal(mean, sigma.expand_as(mean), validate_args=False), 1, validate_args=False)
+        mean, sigma = full(mean), full(sigma).expand_as(mean)
+        super().__init__(D.Normal(mean, sigma, validate_args=False), 1, validate_args=False)
 
     def expand(self, batch_shape: Sequence[int], _instance=None) -> "DiagonalNormal":
         shape = (*batch_shape, *self.event_shape)
@@ -45,13 +45,10 @@ class DiagonalNormal(D.Independent):
 
 
 class BernoulliPixels(D.Independent):
-    """Independent Bernoulli pixels with these logits, the last dimension as the event.
-
-    Its log-density takes two passes fewer than torch's over all K·M·B·D of them.
-    """
+    """Independent Bernoulli pixels with these logits, the last dimension as the event."""
 
     def __init__(self, logits: Tensor):
-        super().__init__(D.Bernoulli(logits=logits, validate_args=False), 1, validate_args=False)
+        super().__init__(D.Bernoulli(logits=full(logits), validate_args=False), 1, validate_args=False)
 
     def expand(self, batch_shape: Sequence[int], _instance=None) -> "BernoulliPixels":
         return BernoulliPixels(self.base_dist.logits.expand(*batch_shape, *self.event_shape))
@@ -62,9 +59,36 @@ class BernoulliPixels(D.Independent):
 
 def bernoulli_log_prob(logits: Tensor, x: Tensor) -> Tensor:
     """Σ_i log Bernoulli(x_i; sigmoid(logits_i)): (..., D) and x (..., D) -> (...), in nats."""
-    logits, x = torch.broadcast_tensors(logits, x)
-    # Negated after the sum: before it, as torch's Bernoulli does, that is a pass each way over every pixel.
-    return -F.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(-1)
+    return _BernoulliLogProb.apply(logits, x)
+
+
+class _BernoulliLogProb(torch.autograd.Function):
+    """Over all K·M·B·D pixels every pass counts, and a logarithm most: torch's own takes one a pixel."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(logits, x):
+        # x·l − log(1 + eˡ) = x·l − max(l, 0) + log σ(|l|), and σ(|l|) >= ½: the product of a hundred of
+        # these is 2⁻¹⁰⁰ or more, which float32 holds, so a hundred pixels share one logarithm.
+        certain = (x * logits).sub_(logits.clamp(min=0)).sum(-1)
+        doubt = logits.abs().sigmoid_().split(100, -1)
+        return certain + sum(part.prod(-1).log() for part in doubt)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        logits, x = ctx.saved_tensors
+        of_x = gradient[..., None] * logits if ctx.needs_input_grad[1] else None
+        return gradient[..., None] * (x - logits.sigmoid()), of_x
+
+
+def full(x: Tensor) -> Tensor:
+    """x in float32 or more: log-densities sum over hundreds of dimensions, too many for 8 bits."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 class OneHotCategorical(D.OneHotCategorical):
