@@ -16,10 +16,6 @@ from .checks import check_count
 from .distributions import Chain, standard_normal
 from .networks import GaussianNet, pixel_decoder
 
-# Without a graph, what is decoded at a time may stay in the processor's cache.
-CACHED_ROWS = 1000
-
-
 @dataclass(frozen=True)
 class Draw:
     """Samples from q_φ(z | x) and the three log-densities at them.
@@ -102,9 +98,9 @@ class LatentVariableModel(nn.Module):
         return Draw(q, z, log_likelihood, log_prior, q.log_prob(z), pathwise)
 
     @torch.no_grad()
-    def log_weights(self, x: Tensor, z: Tensor, q: D.Distribution, rows: int = CACHED_ROWS) -> Tensor:
-        """log w of samples of q at hand, z (N, B, L) -> (N, B): no graph, `rows` decoded at a time."""
-        parts = z[:, None].split(max(1, rows // len(x)))
+    def log_weights(self, x: Tensor, z: Tensor, q: D.Distribution) -> Tensor:
+        """log w of samples of q that are at hand, z (N, B, L) -> (N, B): no graph, a few at a time."""
+        parts = z[:, None].split(max(1, rows_at_once(x) // len(x)))
         return torch.cat([self.at(x, part, q).log_w[:, 0] for part in parts])
 
     @torch.no_grad()
@@ -129,6 +125,12 @@ class LatentVariableModel(nn.Module):
                 f"x must be finite, without NaN, and in the likelihood's support, {self.support}; "
                 f"got values from {low:.4g} to {high:.4g}"
             )
+
+
+def rows_at_once(x: Tensor) -> int:
+    """How many rows like x's to decode together where no graph is kept: what they decode to, 4 MB of
+    float32, then stays in a processor's cache; a GPU wants more to do at a time."""
+    return max(1, (2**20 if x.device.type == "cpu" else 2**23) // x.shape[1])
 
 
 class VAE(LatentVariableModel):
