@@ -16,6 +16,7 @@ from .checks import check_count
 from .distributions import Chain, standard_normal
 from .networks import GaussianNet, pixel_decoder
 
+
 @dataclass(frozen=True)
 class Draw:
     """Samples from q_φ(z | x) and the three log-densities at them.
