@@ -5,9 +5,11 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 import vaelearn as vl
+from vaelearn.distributions import bernoulli_log_prob
 from vaelearn.models import VAE
 
 K, M, B, D, L = 5, 3, 4, 6, 2
@@ -96,6 +98,26 @@ def test_log_prob_of_a_bernoulli_keeps_its_gradient_at_extreme_logits():
         model.decoder.logits.bias.fill_(-120.0)
     model.likelihood(torch.zeros(1, L)).log_prob(torch.ones(1, D)).sum().backward()
     torch.testing.assert_close(model.decoder.logits.bias.grad, torch.ones(D))
+
+
+@pytest.mark.parametrize("scale", [0.1, 3.0, 300.0])
+def test_the_log_density_of_pixels_is_torchs_and_so_are_its_derivatives(scale):
+    """784 pixels: their product would underflow; and in float32 as near as torch's own."""
+    torch.manual_seed(0)
+    logits = (scale * torch.randn(2, 3, 784, dtype=torch.float64)).requires_grad_()
+    x = torch.rand(3, 784, dtype=torch.float64).requires_grad_()
+    own = bernoulli_log_prob(logits, x)
+    theirs = -F.binary_cross_entropy_with_logits(logits, x.expand(2, 3, 784), reduction="none").sum(-1)
+    torch.testing.assert_close(own, theirs)
+    pairs = (
+        torch.autograd.grad(value.square().sum(), (logits, x), create_graph=True) for value in (own, theirs)
+    )
+    for one, other in zip(*pairs, strict=True):
+        torch.testing.assert_close(one, other)
+    in_float32 = bernoulli_log_prob(logits.detach().float(), x.detach().float()).double()
+    torch.testing.assert_close(in_float32, theirs, rtol=1e-6, atol=1e-3)
+    small = logits[..., :5].detach().requires_grad_()
+    assert torch.autograd.gradgradcheck(bernoulli_log_prob, (small, x[:, :5].detach().requires_grad_()))
 
 
 def test_a_network_without_hidden_layers_is_linear_and_one_with_them_is_not():

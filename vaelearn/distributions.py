@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch import distributions as D
 
@@ -28,8 +27,8 @@ class DiagonalNormal(D.Independent):
     def __init__(self, mean: Tensor, sigma: Tensor, event_dims: int = 1):
         # Arguments are not validated here: it costs a pass over every pixel of every sample, and
         # `check_data` and `fit` already refuse bad data and non-finite losses.
-        normal = D.Normal(mean, sigma.expand_as(mean), validate_args=False)
-        super().__init__(normal, event_dims, validate_args=False)
+        mean, sigma = full(mean), full(sigma).expand_as(mean)
+        super().__init__(D.Normal(mean, sigma, validate_args=False), event_dims, validate_args=False)
 
     def expand(self, batch_shape: Sequence[int], _instance=None) -> "DiagonalNormal":
         shape = (*batch_shape, *self.event_shape)
@@ -49,13 +48,11 @@ class DiagonalNormal(D.Independent):
 
 
 class BernoulliPixels(D.Independent):
-    """Independent Bernoulli pixels with these logits, the last `event_dims` dimensions as the event.
-
-    Its log-density takes two passes fewer than torch's over all K·M·B·D of them.
-    """
+    """Independent Bernoulli pixels with these logits, the last `event_dims` dimensions as the event."""
 
     def __init__(self, logits: Tensor, event_dims: int = 1):
-        super().__init__(D.Bernoulli(logits=logits, validate_args=False), event_dims, validate_args=False)
+        pixels = D.Bernoulli(logits=full(logits), validate_args=False)
+        super().__init__(pixels, event_dims, validate_args=False)
 
     def expand(self, batch_shape: Sequence[int], _instance=None) -> "BernoulliPixels":
         logits = self.base_dist.logits.expand(*batch_shape, *self.event_shape)
@@ -67,10 +64,36 @@ class BernoulliPixels(D.Independent):
 
 def bernoulli_log_prob(logits: Tensor, x: Tensor, event_dims: int = 1) -> Tensor:
     """Σ_i log Bernoulli(x_i; sigmoid(logits_i)): (..., D) and x (..., D) -> (...), in nats."""
-    logits, x = torch.broadcast_tensors(logits, x)
-    # Negated after the sum: before it, as torch's Bernoulli does, that is a pass each way over every pixel.
-    event = tuple(range(-event_dims, 0))
-    return -F.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(event)
+    return _BernoulliLogProb.apply(logits.flatten(-event_dims), x.flatten(-event_dims))
+
+
+class _BernoulliLogProb(torch.autograd.Function):
+    """Over all K·M·B·D pixels every pass counts, and a logarithm most: torch's own takes one a pixel."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(logits, x):
+        # x·l − log(1 + eˡ) = x·l − max(l, 0) + log σ(|l|), and σ(|l|) >= ½: the product of a hundred of
+        # these is 2⁻¹⁰⁰ or more, which float32 holds, so a hundred pixels share one logarithm.
+        certain = (x * logits).sub_(logits.clamp(min=0)).sum(-1)
+        doubt = logits.abs().sigmoid_().split(100, -1)
+        return certain + sum(part.prod(-1).log() for part in doubt)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        logits, x = ctx.saved_tensors
+        of_x = gradient[..., None] * logits if ctx.needs_input_grad[1] else None
+        return gradient[..., None] * (x - logits.sigmoid()), of_x
+
+
+def full(x: Tensor) -> Tensor:
+    """x in float32 or more: log-densities sum over hundreds of dimensions, too many for 8 bits."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 class OneHotCategorical(D.OneHotCategorical):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from .checks import check_count, check_instance
-from .models import LatentVariableModel, modes_kept
+from .models import LatentVariableModel, modes_kept, rows_at_once
 
 
 def mean_and_error(draws: Tensor) -> tuple[Tensor, Tensor]:
@@ -22,19 +22,20 @@ def mean_and_error(draws: Tensor) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def log_likelihood(
-    model: LatentVariableModel, x: Tensor, K: int = 5000, rows: int = 10_000, defensive: bool = False
+    model: LatentVariableModel, x: Tensor, K: int = 5000, rows: int | None = None, defensive: bool = False
 ) -> Tensor:
     """L_K for each row of x (N, D): a lower bound on log p(x) that closes as K grows. (N,) nats.
 
     Exactly K samples a data point, whatever the chunk. Memory is bounded by `rows`, the number of
-    z's decoded at once: x is encoded once, then the weights stream through a running logaddexp.
-    Burda et al. 2016 report −L_5000 as NLL.
+    z's decoded at once (None: `models.rows_at_once`): x is encoded once, then the weights stream
+    through a running logaddexp. Burda et al. 2016 report −L_5000 as NLL.
     defensive=True tosses a coin for each z, between q(z | x) and the prior, and weighs by
     p(x, z) / (½ q(z | x) + ½ p(z)): no weight exceeds 2 p(x | z). A bound too, for models whose encoder
     is too narrow to judge them. Hesterberg 1995. Raises ValueError for K < 1, rows < 1 or bad data.
     """
-    K, rows = check_count("K", K), check_count("rows", rows)
+    K = check_count("K", K)
     model.check_data(x)
+    rows = check_count("rows", rows_at_once(x) if rows is None else rows)
     log_weights = _defensive_log_w if defensive else _log_w
     return torch.cat(
         [_log_likelihood(model, batch, K, rows, log_weights) for batch in x.split(min(rows, 100))]

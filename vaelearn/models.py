@@ -100,8 +100,18 @@ class LatentVariableModel(nn.Module):
         q = self.posterior(x) if q is None else q
         pathwise = pathwise and q.has_rsample
         z = (q.rsample if pathwise else q.sample)(torch.Size(sample_shape))
+        return self.at(x, z, q, pathwise)
+
+    def at(self, x: Tensor, z: Tensor, q: D.Distribution, pathwise: bool = True) -> Draw:
+        """The draw of samples of q that are at hand, z (K, M, B, L): its three log-densities."""
         log_likelihood, log_prior = self.likelihood(z).log_prob(x), self.prior().log_prob(z)
         return Draw(q, z, log_likelihood, log_prior, q.log_prob(z), pathwise)
+
+    @torch.no_grad()
+    def log_weights(self, x: Tensor, z: Tensor, q: D.Distribution) -> Tensor:
+        """log w of samples of q that are at hand, z (N, B, L) -> (N, B): no graph, a few at a time."""
+        parts = z[:, None].split(max(1, rows_at_once(x) // len(x)))
+        return torch.cat([self.at(x, part, q).log_w[:, 0] for part in parts])
 
     @torch.no_grad()
     def sample(self, n: int) -> tuple[Tensor, Tensor]:
@@ -142,6 +152,12 @@ def modes_kept(module: nn.Module):
     finally:
         for part, mode in modes.items():
             part.training = mode
+
+
+def rows_at_once(x: Tensor) -> int:
+    """How many rows like x's to decode together where no graph is kept: what they decode to, 4 MB of
+    float32, then stays in a processor's cache; a GPU wants more to do at a time."""
+    return max(1, (2**20 if x.device.type == "cpu" else 2**23) // x[0].numel())
 
 
 class VAE(LatentVariableModel):
