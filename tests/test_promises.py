@@ -41,9 +41,19 @@ def arguments(function):
 TANH = torch.nn.Tanh
 DEFAULTS = {
     "bounds.log_mean_exp": {"dim": 0},
+    "autoregressive.MaskedLinear": {"bias": True},
     "autoregressive.Autoregressive": {"activation": TANH},
     "autoregressive.PixelByPixel.sample": {"progress": False},
+    "data.Rows": {"name": "data"},
+    # Bytes, unless something else is said.
+    "data.Scaled": {"maximum": 255},
+    # A vector of latents or of pixels; an image has three.
+    "distributions.DiagonalNormal": {"event_dims": 1},
+    "distributions.BernoulliPixels": {"event_dims": 1},
+    "distributions.bernoulli_log_prob": {"event_dims": 1},
     "distributions.Chain": {"top_down": False},
+    "divergences.rbf": {"order": 0},
+    "divergences.imq": {"order": 0},
     # The kernel of Zhao et al.'s tables; the U-statistic, because a bias would be trained on.
     "divergences.mmd": {"kernel": "rbf", "bandwidth": None, "unbiased": True},
     "divergences.stein_discrepancy": {"kernel": "rbf", "bandwidth": None, "unbiased": True},
@@ -56,7 +66,7 @@ DEFAULTS = {
     "gradients.MovingAverage": {"decay": 0.9},
     "gradients.LearnedBaseline": {"hidden": (100,)},
     # L_5000 is what Burda et al. report as NLL.
-    "metrics.log_likelihood": {"K": 5000, "rows": 10_000, "defensive": False},
+    "metrics.log_likelihood": {"K": 5000, "defensive": False},
     "metrics.tightness": {"K": 64, "reference": 5000},
     "metrics.gradient_draws": {"draws": 1000},
     "metrics.gradient_moments": {"draws": 1000, "chunk": 100},
@@ -67,6 +77,7 @@ DEFAULTS = {
     "metrics.information": {"rows": 10_000},
     "metrics.few_label_accuracy": {"per_class": 10, "seed": 0},
     "models.LatentVariableModel.draw": {"sample_shape": (1, 1), "pathwise": True},
+    "models.LatentVariableModel.at": {"pathwise": True},
     "models.VAE.mlp": {
         "hidden": (200, 200),
         "likelihood": "bernoulli",
@@ -99,6 +110,7 @@ DEFAULTS = {
     # Zhao et al.'s MNIST setting; Higgins et al.'s β.
     "objectives.InfoVAE": {"alpha": 0.0, "lam": 1000.0, "kl": "analytic"},
     "objectives.BetaVAE": {"beta": 4.0, "kl": "analytic"},
+    "objectives.Thinned": {"c": 4.0},
     "objectives.AAE": {"lam": 1.0},
     "objectives.WAE": {"lam": 10.0},
     "plots.images": {"columns": 10},
@@ -112,6 +124,7 @@ DEFAULTS = {
         "binarize": False,
         "seed": 0,
         "device": "auto",
+        "keep": "last",
         "progress": True,
     },
 }

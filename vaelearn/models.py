@@ -99,7 +99,8 @@ class LatentVariableModel(nn.Module):
             check_count(name, count)
         q = self.posterior(x) if q is None else q
         pathwise = pathwise and q.has_rsample
-        z = (q.rsample if pathwise else q.sample)(torch.Size(sample_shape))
+        # In the networks' dtype: where that is bfloat16, q keeps its own numbers in float32.
+        z = (q.rsample if pathwise else q.sample)(torch.Size(sample_shape)).to(x.dtype)
         return self.at(x, z, q, pathwise)
 
     def at(self, x: Tensor, z: Tensor, q: D.Distribution, pathwise: bool = True) -> Draw:
@@ -116,8 +117,9 @@ class LatentVariableModel(nn.Module):
     @torch.no_grad()
     def sample(self, n: int) -> tuple[Tensor, Tensor]:
         """n ancestral samples: z (n, L) from the prior, then x (n, D) from p(x | z). Returns (x, z)."""
-        z = self.prior().sample((n,))
-        return self.likelihood(z).sample(), z
+        dtype = next(self.parameters()).dtype
+        z = self.prior().sample((n,)).to(dtype)
+        return self.likelihood(z).sample().to(dtype), z
 
     def check_data(self, x: Tensor) -> None:
         """Raise TypeError or ValueError, saying what was expected and what came, unless x is usable data."""

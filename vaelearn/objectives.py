@@ -359,7 +359,7 @@ class Thinned:
             return objective(model, x)
         model.check_data(x)
         check_reparameterized(q := model.posterior(x))
-        z = q.rsample(samples).flatten(0, 1)
+        z = q.rsample(samples).to(x.dtype).flatten(0, 1)
         log_w = model.log_weights(x, z, q).unflatten(0, samples)
         ascended = []
         for bound, shares in zip(objective.bounds(log_w), objective.shares(log_w), strict=True):
