@@ -1,5 +1,6 @@
 """Divergences against double loops, closed forms for Gaussians, and what they promise under the null."""
 
+import dataclasses
 import math
 from functools import partial
 
@@ -229,6 +230,8 @@ def test_one_interface(make, prior):
 def test_bad_settings_are_errors_at_once(make):
     with pytest.raises(ValueError, match="kernel must be one of 'rbf', 'imq'"):
         make("gauss")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        make().kernel = "gauss"  # settings are checked once
     for bandwidth in (0, -1.0, (1.0, 0.0), (), math.nan, math.inf):
         with pytest.raises(ValueError, match="bandwidth must be"):
             make(bandwidth=bandwidth)
@@ -240,6 +243,10 @@ def test_bad_codes_are_errors(prior):
             mmd(z, codes(4))
         with pytest.raises(ValueError, match=r"\(N, L\) with N >= 2"):
             stein_discrepancy(z, prior)
+    with pytest.raises(ValueError, match="kernel must be one of 'rbf', 'imq'; got 'gauss'"):
+        mmd(codes(4), codes(4), "gauss")
+    with pytest.raises(ValueError, match="kernel must be one of 'rbf', 'imq'; got 'gauss'"):
+        stein_discrepancy(codes(4), prior, "gauss")
     with pytest.raises(ValueError, match="one L; got 3 and 2"):
         mmd(codes(4), codes(4, dim=2))
     with pytest.raises(ValueError, match="of must be one of 'js', 'kl'"):
