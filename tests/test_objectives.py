@@ -24,7 +24,7 @@ from common import (
 import vaelearn as vl
 from vaelearn import metrics, objectives
 from vaelearn.divergences import MMD, Adversarial
-from vaelearn.objectives import ELBO, PathwiseBound, Step, WakeSleep
+from vaelearn.objectives import ELBO, IWAE, PathwiseBound, Step, WakeSleep
 
 PHI, THETA = ("A", "c", "log_s"), ("W", "b", "log_sigma")
 
@@ -148,7 +148,12 @@ def test_a_critics_loss_reaches_the_critic_alone(truth, x, name):
 def maker(objective):
     """Its class; what has no default is given."""
     of = type(objective)
-    return partial(of, divergence=Adversarial(2)) if of is objectives.AAE else of
+    needed = {
+        objectives.AAE: {"divergence": Adversarial(2)},
+        objectives.Thinned: {"objective": IWAE(8)},
+        objectives.Schedule: {"at": lambda epoch: ELBO(), "report": ELBO()},
+    }
+    return partial(of, **needed[of]) if of in needed else of
 
 
 OTHER = {
@@ -160,10 +165,13 @@ OTHER = {
     "kl": ["analytic", "sampled"],
     "baseline": ["moving-average", "left-out"],
     "divergence": [MMD("rbf", 2.0)],
+    "objective": [IWAE(7)],
+    "c": [9.0],
 }
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+# What a schedule was in each epoch is compared one by one: see the tests of training.
+@pytest.mark.parametrize("name", [name for name in OBJECTIVES if name != "Schedule"])
 def test_its_repr_is_the_same_in_every_process_and_holds_each_setting(truth, name):
     """A checkpoint knows its objective by it."""
     one, other = OBJECTIVES[name](truth), OBJECTIVES[name](truth)
@@ -190,6 +198,10 @@ BAD = {
     "kl": ["closed"],
     "baseline": ["rloo"],
     "divergence": [],
+    "objective": [WakeSleep()],
+    "c": [0, math.nan],
+    "at": [ELBO],
+    "report": [ELBO],
 }
 
 
