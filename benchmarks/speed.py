@@ -21,7 +21,7 @@ from time import perf_counter
 import torch
 
 import vaelearn as vl
-from vaelearn.objectives import IWAE, MIWAE, PIWAE, VAE, DReG
+from vaelearn.objectives import ELBO, IWAE, MIWAE, PIWAE, DReG
 
 ROOT = Path(__file__).parents[1]
 WIDTHS, BATCH, IMAGES = (784, 200, 200, 50), 100, 20
@@ -29,7 +29,7 @@ ENCODER = [*pairwise(WIDTHS), WIDTHS[-2:]]  # the last layer twice: one head for
 DECODER = [*pairwise(WIDTHS[::-1])]
 SAMPLES = {"ELBO": 1, "IWAE 5": 5, "IWAE 50": 50, "DReG 50": 50, "MIWAE 8x8": 64, "PIWAE 8x8": 64}
 OBJECTIVES = {
-    "ELBO": VAE(),
+    "ELBO": ELBO(),
     "IWAE 5": IWAE(5),
     "IWAE 50": IWAE(50),
     "DReG 50": DReG(50),

@@ -8,8 +8,8 @@ import torch
 from common import z_scores
 
 import vaelearn as vl
+from vaelearn.distributions import DiagonalNormal, standard_normal
 from vaelearn.divergences import KERNELS, MMD, Adversarial, Stein, mmd, stein_discrepancy
-from vaelearn.models import diagonal_normal, standard_normal
 
 L = 3
 one_kernel = pytest.mark.parametrize("kernel", KERNELS)
@@ -98,7 +98,7 @@ def test_mmd_has_a_gradient_even_where_points_coincide():
 @pytest.mark.parametrize("unbiased", [True, False])
 def test_stein_discrepancy_is_its_definition_by_autograd(kernel, unbiased):
     """u from the derivatives of k, for a prior that is not standard."""
-    prior = diagonal_normal(torch.tensor([0.5, 0.0, -1.0]).double(), torch.tensor([1.0, 0.5, 2.0]).double())
+    prior = DiagonalNormal(torch.tensor([0.5, 0.0, -1.0]).double(), torch.tensor([1.0, 0.5, 2.0]).double())
     z, h = codes(4, 0.2), 1.1
 
     def u(a, b):

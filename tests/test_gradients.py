@@ -6,8 +6,8 @@ from common import scrambled, z_scores
 from torch import nn
 
 import vaelearn as vl
-from vaelearn import gradients, metrics
-from vaelearn.objectives import STL, VAE, ScoreFunction, WakeSleep
+from vaelearn import distributions, gradients, metrics, models
+from vaelearn.objectives import ELBO, STL, ScoreFunction, WakeSleep
 
 B, D = 3, 4
 
@@ -50,8 +50,8 @@ ANY_Q = {
     "leave one out, K = 5": lambda: ScoreFunction(5, "leave-one-out"),
 }
 PATHWISE = {
-    "VAE": lambda: VAE(K=2),
-    "VAE, analytic KL": lambda: VAE(K=2, kl="analytic"),
+    "VAE": lambda: ELBO(K=2),
+    "VAE, analytic KL": lambda: ELBO(K=2, kl="analytic"),
     "STL": lambda: STL(K=2),
 }
 
@@ -149,7 +149,7 @@ def test_stl_has_no_variance_where_q_is_the_posterior():
     stl = metrics.gradient_draws(truth, STL(), x, 100)
     for name in ("A", "c", "log_s"):
         assert stl[name].abs().max() < 1e-12
-    plain = metrics.gradient_draws(truth, VAE(), x, 100)
+    plain = metrics.gradient_draws(truth, ELBO(), x, 100)
     assert total_variance(plain, ("A", "c", "log_s")) > 0.1
 
 
@@ -257,14 +257,14 @@ def test_fit_by_score_function_raises_a_discrete_elbo(mixture):
 def test_snr_and_moments_agree_with_the_draws(truth):
     x = data(truth)
     torch.manual_seed(11)
-    draws = metrics.gradient_draws(truth, VAE(K=3), x, 400)
+    draws = metrics.gradient_draws(truth, ELBO(K=3), x, 400)
     torch.manual_seed(11)
-    moments = metrics.gradient_moments(truth, VAE(K=3), x, draws=400, chunk=400)
+    moments = metrics.gradient_moments(truth, ELBO(K=3), x, draws=400, chunk=400)
     for name, (mean, variance) in moments.items():
         torch.testing.assert_close(mean, draws[name].mean(0))
         torch.testing.assert_close(variance, draws[name].var(0))
     torch.manual_seed(11)
-    snr = metrics.gradient_snr(truth, VAE(K=3), x, draws=400, chunk=400)
+    snr = metrics.gradient_snr(truth, ELBO(K=3), x, draws=400, chunk=400)
     assert snr["inference"].shape == (2 * D + 2 + 2,)
     assert snr["generative"].shape == (2 * D + D + 1,)
     torch.testing.assert_close(
@@ -283,13 +283,13 @@ def test_moments_are_the_same_in_any_chunks(truth, monkeypatch, chunk):
         return {"A": draws[at - n : at]}
 
     monkeypatch.setattr(metrics, "gradient_draws", slices)
-    mean, variance = metrics.gradient_moments(truth, VAE(), data(truth), draws=50, chunk=chunk)["A"]
+    mean, variance = metrics.gradient_moments(truth, ELBO(), data(truth), draws=50, chunk=chunk)["A"]
     torch.testing.assert_close((mean, variance), (draws.mean(0), draws.var(0)))
 
 
 def test_an_objective_that_needs_reparameterization_refuses_a_discrete_q(mixture):
     x = data(mixture)
-    for objective in (VAE(), VAE(kl="analytic"), STL()):
+    for objective in (ELBO(), ELBO(kl="analytic"), STL()):
         with pytest.raises(ValueError, match=r"no reparameterized samples.*VIMCO, WakeSleep or Rew"):
             objective(mixture, x)
 
@@ -314,7 +314,7 @@ class BinaryLatents(vl.models.VAE):
 
     def __init__(self):
         torch.manual_seed(14)
-        super().__init__(vl.models.Bernoulli(D, (5,), 3), vl.models.DiagonalGaussian(3, (5,), D), D, 3)
+        super().__init__(vl.networks.BernoulliNet(D, (5,), 3), vl.networks.GaussianNet(3, (5,), D), D, 3)
         self.double()
 
     def prior(self):
@@ -340,15 +340,45 @@ def test_unbiased_for_bernoulli_latents_by_enumeration(objective):
         assert z_scores(draws[name], value).abs().max() < 4.5, name  # 160 numbers for each estimator
 
 
-def test_path_derivative_of_a_full_covariance_and_of_a_q_it_does_not_know():
-    mean, scale = torch.zeros(3, 2, requires_grad=True), torch.eye(2, requires_grad=True)
-    q = torch.distributions.MultivariateNormal(mean, scale_tril=scale + torch.eye(2))
-    z = torch.ones(3, 2)
-    held = gradients.frozen(q).log_prob(z)
-    torch.testing.assert_close(held, q.log_prob(z))
-    assert not held.requires_grad
-    with pytest.raises(ValueError, match="teach it how to detach a Gamma"):
-        gradients.frozen(torch.distributions.Gamma(torch.ones(2), torch.ones(2)))
+def log_normal(loc, log_scale):
+    return torch.distributions.Independent(torch.distributions.LogNormal(loc, log_scale.exp()), 1)
+
+
+def full_normal(loc, log_scale):
+    lower = loc.new_ones(2, 2).tril() + log_scale.exp().diag()
+    return torch.distributions.MultivariateNormal(loc, scale_tril=lower)
+
+
+def squashed(loc, log_scale):
+    base = distributions.standard_normal(2, like=loc)
+    spread = torch.distributions.AffineTransform(loc, log_scale.exp(), event_dim=1)
+    transforms = [spread, torch.distributions.TanhTransform(cache_size=1)]
+    return torch.distributions.TransformedDistribution(base, transforms)
+
+
+@pytest.mark.parametrize("family", [log_normal, full_normal, squashed])
+def test_path_derivative_knows_any_reparameterized_q(family):
+    """Against finite differences of log w along z's path, with φ held inside log q."""
+    phi = torch.tensor([[0.1, -0.2], [0.3, -0.4]], dtype=torch.float64, requires_grad=True)
+    held = family(*phi.detach())
+
+    def drawn(phi):
+        torch.manual_seed(0)
+        return family(*phi).rsample((6, 1, 1))
+
+    def log_target(z):
+        return z.sin().sum(-1)
+
+    z, q = drawn(phi), family(*phi)
+    draw = models.Draw(q, z, log_target(z), z.new_zeros(()), q.log_prob(z), True)
+    surrogate = gradients.path_derivative(draw)
+    torch.testing.assert_close(surrogate, draw.log_w)
+    (path,) = torch.autograd.grad(surrogate.sum(), phi)
+    for entry in range(phi.numel()):
+        step = 1e-5 * torch.eye(4, dtype=torch.float64)[entry].reshape(2, 2)
+        up, down = (drawn((phi + sign * step).detach()) for sign in (1, -1))
+        slope = (log_target(up) - held.log_prob(up) - log_target(down) + held.log_prob(down)).sum() / 2e-5
+        assert path.flatten()[entry].item() == pytest.approx(slope.item(), rel=1e-6)
 
 
 def test_gradient_draws_leave_the_modes_as_they_were(truth):
@@ -377,7 +407,7 @@ def test_bad_input_is_an_error(truth):
     with pytest.raises(ValueError, match="decay must lie"):
         gradients.MovingAverage(1.0)
     with pytest.raises(ValueError, match="draws must be"):
-        metrics.gradient_draws(truth, VAE(), x, 0)
+        metrics.gradient_draws(truth, ELBO(), x, 0)
 
 
 def test_wake_sleep_has_gradient_draws_too(mixture):

@@ -12,8 +12,8 @@ import vaelearn as vl
 from vaelearn import metrics
 from vaelearn.autoregressive import Autoregressive
 from vaelearn.divergences import MMD, Adversarial, Stein, mmd
-from vaelearn.models import DiagonalGaussian
-from vaelearn.objectives import AAE, VAE, WAE, BetaVAE, InfoVAE
+from vaelearn.networks import GaussianNet
+from vaelearn.objectives import AAE, ELBO, WAE, BetaVAE, InfoVAE
 
 
 @pytest.fixture
@@ -55,9 +55,9 @@ def by_hand(weight_of_kl, weight_of_mmd, kernel="rbf"):
 @pytest.mark.parametrize(
     ("objective", "expected"),
     [
-        (InfoVAE(0.0, 1.0), VAE(kl="analytic")),
-        (InfoVAE(0.0, 1.0, kl="sampled"), VAE(kl="sampled")),
-        (BetaVAE(1.0), VAE(kl="analytic")),
+        (InfoVAE(0.0, 1.0), ELBO(kl="analytic")),
+        (InfoVAE(0.0, 1.0, kl="sampled"), ELBO(kl="sampled")),
+        (BetaVAE(1.0), ELBO(kl="analytic")),
         (BetaVAE(0.7), by_hand(0.7, 0.0)),
         (BetaVAE(4.0), by_hand(4.0, 0.0)),
         (WAE(10.0), by_hand(0.0, 10.0, "imq")),
@@ -267,11 +267,11 @@ def test_sampling_shows_a_bar_if_asked(decoder, capsys):
 
 
 def test_an_autoregressive_vae_draws_trains_and_dreams(decoder):
-    model = vl.models.VAE(DiagonalGaussian(5, (8,), 2), decoder, 5, 2).double()
+    model = vl.models.VAE(GaussianNet(5, (8,), 2), decoder, 5, 2).double()
     x = every_image()
     assert model.draw(x, (4, 3)).log_w.shape == (4, 3, 32)
     before = metrics.log_likelihood(model, x, 200).mean()
-    vl.fit(model, VAE(), x, epochs=20, lr=0.01, progress=False, device="cpu")
+    vl.fit(model, ELBO(), x, epochs=20, lr=0.01, progress=False, device="cpu")
     # The images are uniform: nothing does better than −5 log 2.
     assert before < metrics.log_likelihood(model, x, 200).mean() < -5 * math.log(2) + 0.05
     assert model.sample(7)[0].shape == (7, 5)

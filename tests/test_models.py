@@ -202,7 +202,7 @@ def test_any_module_that_returns_a_distribution_will_do_for_an_encoder():
             self.mean = nn.Parameter(torch.zeros(L))
 
         def forward(self, x):
-            return vl.models.diagonal_normal(self.mean.expand(len(x), L), torch.ones(L))
+            return vl.distributions.DiagonalNormal(self.mean.expand(len(x), L), torch.ones(L))
 
-    model = VAE(Constant(), vl.models.Bernoulli(L, (7,), D), D, L)
+    model = VAE(Constant(), vl.networks.BernoulliNet(L, (7,), D), D, L)
     assert model.draw(data(), (K, M)).log_w.shape == (K, M, B)

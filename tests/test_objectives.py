@@ -5,7 +5,7 @@ import torch
 from common import scrambled, z_scores
 
 import vaelearn as vl
-from vaelearn.objectives import VAE, Step, WakeSleep
+from vaelearn.objectives import ELBO, Step, WakeSleep
 
 PHI, THETA = ("A", "c", "log_s"), ("W", "b", "log_sigma")
 
@@ -36,7 +36,7 @@ def assert_unbiased(draws, exact):
 def test_vae_gradients_are_unbiased(truth, x, kl):
     torch.manual_seed(2)
     # 50 copies of the batch: as many samples in fewer calls.
-    draws = [gradients(truth, VAE(K=5, kl=kl), x.repeat(50, 1)) for _ in range(100)]
+    draws = [gradients(truth, ELBO(K=5, kl=kl), x.repeat(50, 1)) for _ in range(100)]
     for name, exact in truth.gradient(x).items():
         assert_unbiased(torch.stack([-d[name] for d in draws]), exact)
 
@@ -44,7 +44,7 @@ def test_vae_gradients_are_unbiased(truth, x, kl):
 @pytest.mark.parametrize("kl", ["sampled", "analytic"])
 def test_vae_bound_is_the_elbo_per_data_point(truth, x, kl):
     torch.manual_seed(3)
-    steps = [VAE(K=100, kl=kl)(truth, x) for _ in range(100)]
+    steps = [ELBO(K=100, kl=kl)(truth, x) for _ in range(100)]
     assert steps[0].bound.shape == (4,) and not steps[0].bound.requires_grad
     torch.testing.assert_close(steps[0].e_step, -steps[0].bound.mean())
     assert_unbiased(torch.stack([step.bound for step in steps]), truth.elbo(x))
@@ -57,7 +57,7 @@ def test_at_the_posterior_the_sampled_kl_has_no_noise_and_the_analytic_kl_has():
     torch.manual_seed(4)
     x, _ = truth.sample(4)
     values = {
-        kl: torch.stack([VAE(kl=kl)(truth, x).bound for _ in range(50)]) for kl in ("sampled", "analytic")
+        kl: torch.stack([ELBO(kl=kl)(truth, x).bound for _ in range(50)]) for kl in ("sampled", "analytic")
     }
     torch.testing.assert_close(values["sampled"], truth.log_prob(x).expand(50, 4))
     assert values["analytic"].std(0).min() > 0.1
@@ -127,9 +127,9 @@ def test_each_parameter_set_gets_the_gradient_of_its_own_loss(truth, x):
 
 def test_backward_accumulates_as_torch_does(truth, x):
     torch.manual_seed(8)
-    once = gradients(truth, VAE(), x)
+    once = gradients(truth, ELBO(), x)
     torch.manual_seed(8)
-    VAE()(truth, x).backward()
+    ELBO()(truth, x).backward()
     for name, p in truth.named_parameters():
         torch.testing.assert_close(p.grad, 2 * once[name])
 
@@ -140,7 +140,7 @@ def test_frozen_parameters_stay_as_they_are(truth, x):
         truth.zero_grad()
         for name, p in truth.named_parameters():
             p.requires_grad_(name in free)
-        VAE()(truth, x).backward()
+        ELBO()(truth, x).backward()
         WakeSleep()(truth, x).backward()
         assert all(getattr(truth, name).grad is None for name in frozen)
         assert all(getattr(truth, name).grad.abs().max() > 0 for name in free)
@@ -149,9 +149,9 @@ def test_frozen_parameters_stay_as_they_are(truth, x):
 @pytest.mark.parametrize("K", [True, 0, -1, 1.5, "5"])
 def test_k_is_a_whole_number(K):
     with pytest.raises(ValueError, match="K must be a whole number >= 1"):
-        VAE(K=K)
+        ELBO(K=K)
 
 
 def test_unknown_kl_is_an_error():
     with pytest.raises(ValueError, match=r"'sampled', 'analytic'; got 'analytical'.*mean 'analytic'"):
-        VAE(kl="analytical")
+        ELBO(kl="analytical")

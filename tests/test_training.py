@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import vaelearn as vl
-from vaelearn.objectives import VAE, WakeSleep
+from vaelearn.objectives import ELBO, WakeSleep
 from vaelearn.training import choose_device, fit
 
 
@@ -45,14 +45,14 @@ def test_it_finds_the_maximum_of_the_likelihood():
     best = vl.exact.LinearGaussian.maximum_likelihood(x, 2).log_prob(x).mean()
     model = vl.exact.LinearGaussian(5, 2, seed=2).double()
     start = model.log_prob(x).mean()
-    quick(model, VAE(K=4), x, epochs=100, batch_size=50, lr=lambda e: 0.05 * 0.95**e)
+    quick(model, ELBO(K=4), x, epochs=100, batch_size=50, lr=lambda e: 0.05 * 0.95**e)
     reached = model.log_prob(x).mean()
     assert best - start > 0.5
     assert 0 <= best - reached < 0.001
 
 
 def test_history_is_plain_numbers():
-    run = quick(new_model(), VAE(), Data, epochs=3, lr=lambda epoch: 0.01 / (epoch + 1))
+    run = quick(new_model(), ELBO(), Data, epochs=3, lr=lambda epoch: 0.01 / (epoch + 1))
     assert run.finished and run.device == "cpu"
     assert run.history["epoch"] == [1, 2, 3]
     assert run.history["lr"] == [0.01, 0.005, 0.01 / 3]
@@ -63,7 +63,7 @@ def test_history_is_plain_numbers():
 def test_the_learning_rate_is_used():
     before = weights(new_model())
     model = new_model()
-    quick(model, VAE(), Data, epochs=1, lr=lambda epoch: 0.0)
+    quick(model, ELBO(), Data, epochs=1, lr=lambda epoch: 0.0)
     assert torch.equal(weights(model), before)
 
 
@@ -85,7 +85,7 @@ def test_batches_come_in_random_order_and_leave_nothing_out():
 
     def spy(model, x):
         seen.append(x)
-        return VAE()(model, x)
+        return ELBO()(model, x)
 
     quick(new_model(), spy, Data.train, epochs=2)
     first, second = torch.cat(seen[:7]), torch.cat(seen[7:])
@@ -95,7 +95,7 @@ def test_batches_come_in_random_order_and_leave_nothing_out():
 
 
 def test_validation_noise_is_the_same_every_epoch():
-    run = quick(new_model(), VAE(), Data, epochs=3, lr=0.0)
+    run = quick(new_model(), ELBO(), Data, epochs=3, lr=0.0)
     assert len(set(run.history["valid"])) == 1 and len(set(run.history["train"])) == 3
 
 
@@ -104,7 +104,7 @@ def test_the_model_goes_back_to_its_device_and_the_modes_are_set():
 
     def spy(model, x):
         modes.append((model.training, torch.is_grad_enabled()))
-        return VAE()(model, x)
+        return ELBO()(model, x)
 
     model = new_model().eval()
     quick(model, spy, Data, epochs=1, batch_size=64)
@@ -115,8 +115,8 @@ def test_the_model_goes_back_to_its_device_and_the_modes_are_set():
 @pytest.mark.parametrize(
     "objective",
     [
-        VAE(K=2),
-        VAE(kl="analytic"),
+        ELBO(K=2),
+        ELBO(kl="analytic"),
         vl.objectives.STL(),
         vl.objectives.ScoreFunction(),
         vl.objectives.ScoreFunction(1, "moving-average"),
@@ -139,7 +139,7 @@ def test_every_objective_trains_validates_and_resumes(tmp_path, objective, dtype
 
 
 def test_a_tensor_is_training_data_alone():
-    assert "valid" not in quick(new_model(), VAE(), Data.train, epochs=1).history
+    assert "valid" not in quick(new_model(), ELBO(), Data.train, epochs=1).history
 
 
 def test_the_same_seed_gives_the_same_run_and_the_callers_random_state_stays():
@@ -147,7 +147,7 @@ def test_the_same_seed_gives_the_same_run_and_the_callers_random_state_stays():
     a, b, c = (new_model() for _ in range(3))
     torch.set_rng_state(state)
     for model, seed in ((a, 5), (b, 5), (c, 6)):
-        quick(model, VAE(), Data, epochs=2, seed=seed)
+        quick(model, ELBO(), Data, epochs=2, seed=seed)
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(weights(a), weights(b)) and not torch.equal(weights(a), weights(c))
 
@@ -155,8 +155,8 @@ def test_the_same_seed_gives_the_same_run_and_the_callers_random_state_stays():
 @pytest.mark.parametrize("binarize", [False, True])
 def test_validation_does_not_change_training(binarize):
     a, b = new_model(), new_model()
-    quick(a, VAE(), Data, epochs=2, binarize=binarize)
-    quick(b, VAE(), Data.train, epochs=2, binarize=binarize)
+    quick(a, ELBO(), Data, epochs=2, binarize=binarize)
+    quick(b, ELBO(), Data.train, epochs=2, binarize=binarize)
     assert torch.equal(weights(a), weights(b))
 
 
@@ -165,7 +165,7 @@ def test_binarize_draws_training_images_anew_and_validation_images_once():
 
     def spy(model, x):
         seen["train" if torch.is_grad_enabled() else "valid"].append(x)
-        return VAE()(model, x)
+        return ELBO()(model, x)
 
     quick(new_model(), spy, Data, epochs=2, batch_size=64, binarize=True)
     assert all(((x == 0) | (x == 1)).all() for part in seen.values() for x in part)
@@ -174,12 +174,12 @@ def test_binarize_draws_training_images_anew_and_validation_images_once():
 
 
 def test_the_bar_says_the_device_and_the_binarization(capsys):
-    quick(new_model(), VAE(K=2), Data, epochs=1, binarize=True, progress=True)
+    quick(new_model(), ELBO(K=2), Data, epochs=1, binarize=True, progress=True)
     printed = capsys.readouterr().err
-    assert "VAE(K=2, kl='sampled') on cpu, binarized anew each epoch" in printed
+    assert "ELBO(K=2, kl='sampled') on cpu, binarized anew each epoch" in printed
 
 
-@pytest.mark.parametrize("objective", [VAE(K=2), WakeSleep()])
+@pytest.mark.parametrize("objective", [ELBO(K=2), WakeSleep()])
 def test_a_resumed_run_ends_at_the_same_numbers_bit_for_bit(tmp_path, objective):
     through, stopped = new_model(), new_model()
     whole = quick(through, objective, Data, epochs=5, binarize=True)
@@ -199,7 +199,7 @@ def test_an_interrupted_run_keeps_its_history_and_resumes(tmp_path):
         calls += 1
         if calls == 20:
             raise KeyboardInterrupt
-        return VAE()(model, x)
+        return ELBO()(model, x)
 
     model, path = new_model(), tmp_path / "run.pt"
     with pytest.warns(
@@ -210,14 +210,14 @@ def test_an_interrupted_run_keeps_its_history_and_resumes(tmp_path):
 
     resumed = quick(new_model(), interrupting, Data.train, epochs=5, checkpoint=path)
     through = new_model()
-    whole = quick(through, VAE(), Data.train, epochs=5)
+    whole = quick(through, ELBO(), Data.train, epochs=5)
     assert resumed.history == whole.history
     assert torch.equal(weights(resumed.model), weights(through))
 
 
 def test_a_failure_while_writing_leaves_the_old_checkpoint(tmp_path, monkeypatch):
     path, write = tmp_path / "run.pt", torch.save
-    quick(new_model(), VAE(), Data.train, epochs=2, checkpoint=path)
+    quick(new_model(), ELBO(), Data.train, epochs=2, checkpoint=path)
     before = path.read_bytes()
 
     def torn(state, file):
@@ -226,11 +226,12 @@ def test_a_failure_while_writing_leaves_the_old_checkpoint(tmp_path, monkeypatch
 
     monkeypatch.setattr(torch, "save", torn)
     with pytest.raises(OSError, match="no space left"):
-        quick(new_model(), VAE(), Data.train, epochs=4, checkpoint=path)
+        quick(new_model(), ELBO(), Data.train, epochs=4, checkpoint=path)
     assert path.read_bytes() == before
     monkeypatch.setattr(torch, "save", write)
-    resumed = quick(new_model(), VAE(), Data.train, epochs=4, checkpoint=path)
-    assert torch.equal(weights(resumed.model), weights(quick(new_model(), VAE(), Data.train, epochs=4).model))
+    resumed = quick(new_model(), ELBO(), Data.train, epochs=4, checkpoint=path)
+    through = quick(new_model(), ELBO(), Data.train, epochs=4)
+    assert torch.equal(weights(resumed.model), weights(through.model))
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX")
@@ -238,7 +239,7 @@ def test_a_killed_process_leaves_a_usable_checkpoint(tmp_path):
     path = tmp_path / "run.pt"
     script = (
         "import torch, vaelearn as vl; torch.manual_seed(3)\n"
-        "vl.fit(vl.models.VAE.mlp(6, 2, (8,)), vl.objectives.VAE(), torch.rand(64, 6, "
+        "vl.fit(vl.models.VAE.mlp(6, 2, (8,)), vl.objectives.ELBO(), torch.rand(64, 6, "
         "generator=torch.Generator().manual_seed(0)), epochs=100_000, batch_size=10, progress=False, "
         f"device='cpu', checkpoint={str(path)!r})"
     )
@@ -248,23 +249,23 @@ def test_a_killed_process_leaves_a_usable_checkpoint(tmp_path):
     process.kill()
     process.wait()
     done = len(torch.load(path, weights_only=True)["history"]["epoch"])
-    resumed = quick(new_model(), VAE(), Data.train, epochs=done + 2, checkpoint=path)
-    through = quick(new_model(), VAE(), Data.train, epochs=done + 2)
+    resumed = quick(new_model(), ELBO(), Data.train, epochs=done + 2, checkpoint=path)
+    through = quick(new_model(), ELBO(), Data.train, epochs=done + 2)
     assert torch.equal(weights(resumed.model), weights(through.model))
 
 
 def test_a_schedule_may_return_numpy_numbers(tmp_path):
     schedule = lambda epoch: np.float64(0.01) / (epoch + 1)  # noqa: E731
-    quick(new_model(), VAE(), Data, epochs=2, lr=schedule, checkpoint=tmp_path / "run.pt")
-    run = quick(new_model(), VAE(), Data, epochs=3, lr=schedule, checkpoint=tmp_path / "run.pt")
+    quick(new_model(), ELBO(), Data, epochs=2, lr=schedule, checkpoint=tmp_path / "run.pt")
+    run = quick(new_model(), ELBO(), Data, epochs=3, lr=schedule, checkpoint=tmp_path / "run.pt")
     assert [type(rate) for rate in run.history["lr"]] == [float] * 3
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     path = tmp_path / "run.pt"
-    quick(new_model(), VAE(), Data, epochs=2, checkpoint=path)
+    quick(new_model(), ELBO(), Data, epochs=2, checkpoint=path)
     changes = (
-        {"objective": VAE(K=7)},
+        {"objective": ELBO(K=7)},
         {"seed": 1},
         {"lr": 0.5},
         {"binarize": True},
@@ -277,7 +278,7 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
         {"model": vl.models.VAE.mlp(6, 2, (8,), "gaussian")},
     )
     for change in changes:
-        usual = {"model": new_model(), "objective": VAE(), "data": Data, "epochs": 3, "checkpoint": path}
+        usual = {"model": new_model(), "objective": ELBO(), "data": Data, "epochs": 3, "checkpoint": path}
         with pytest.raises(ValueError, match="belongs to another run"):
             quick(**(usual | change))
 
@@ -287,17 +288,17 @@ def test_a_checkpoint_of_the_same_shapes_and_another_sigma_is_refused(tmp_path):
     for sigma in (0.5, 0.1):
         model = vl.models.VAE.mlp(6, 2, (8,), "gaussian", sigma=sigma)
         if sigma == 0.5:
-            quick(model, VAE(), Data, epochs=1, checkpoint=path)
+            quick(model, ELBO(), Data, epochs=1, checkpoint=path)
         else:
             with pytest.raises(ValueError, match=r"sigma=0\.5.*there.*sigma=0\.1"):
-                quick(model, VAE(), Data, epochs=2, checkpoint=path)
+                quick(model, ELBO(), Data, epochs=2, checkpoint=path)
 
 
 def test_a_file_that_is_no_checkpoint_is_refused_and_kept(tmp_path):
     path = tmp_path / "run.pt"
     path.write_bytes(b"not a checkpoint")
     with pytest.raises(ValueError, match="is not a checkpoint"):
-        quick(new_model(), VAE(), Data, epochs=1, checkpoint=path)
+        quick(new_model(), ELBO(), Data, epochs=1, checkpoint=path)
     assert path.read_bytes() == b"not a checkpoint"
 
 
@@ -308,7 +309,7 @@ def test_a_checkpoint_runs_no_code(tmp_path):
 
     torch.save({"settings": Trap(), "history": {}}, tmp_path / "run.pt")
     with pytest.raises(ValueError, match="is not a checkpoint"):
-        quick(new_model(), VAE(), Data, epochs=1, checkpoint=tmp_path / "run.pt")
+        quick(new_model(), ELBO(), Data, epochs=1, checkpoint=tmp_path / "run.pt")
     assert not (tmp_path / "sprung").exists()
 
 
@@ -318,7 +319,7 @@ def test_a_loss_that_is_not_finite_stops_at_once_and_says_where():
     def breaking(model, x):
         nonlocal calls
         calls += 1
-        step = VAE()(model, x)
+        step = ELBO()(model, x)
         return (
             step if calls < 10 else vl.objectives.Step(model, step.e_step * math.nan, step.m_step, step.bound)
         )
@@ -331,11 +332,11 @@ def test_a_loss_that_is_not_finite_stops_at_once_and_says_where():
 
 def test_a_critic_or_a_validation_bound_that_is_not_finite_stops_at_once():
     def broken_critic(model, x):
-        step = VAE()(model, x)
+        step = ELBO()(model, x)
         return dataclasses.replace(step, critic=torch.nn.Linear(1, 1), critic_loss=step.e_step * math.nan)
 
     def broken_valid(model, x):
-        step = VAE()(model, x)
+        step = ELBO()(model, x)
         return step if model.training else dataclasses.replace(step, bound=step.bound * math.nan)
 
     with pytest.raises(FloatingPointError, match="epoch 1, batch 1"):
@@ -346,23 +347,23 @@ def test_a_critic_or_a_validation_bound_that_is_not_finite_stops_at_once():
 
 def test_bad_input_is_an_error():
     with pytest.raises(ValueError, match="epochs must be"):
-        quick(new_model(), VAE(), Data, epochs=0)
+        quick(new_model(), ELBO(), Data, epochs=0)
     with pytest.raises(ValueError, match="batch_size must be"):
-        fit(new_model(), VAE(), Data, batch_size=0, progress=False)
+        fit(new_model(), ELBO(), Data, batch_size=0, progress=False)
     with pytest.raises(ValueError, match=r"shape \(B, 6\)"):
-        quick(new_model(), VAE(), torch.rand(5, 7), epochs=1)
+        quick(new_model(), ELBO(), torch.rand(5, 7), epochs=1)
     with pytest.raises(ValueError, match="B >= 1"):
-        quick(new_model(), VAE(), torch.rand(0, 6), epochs=1)
+        quick(new_model(), ELBO(), torch.rand(0, 6), epochs=1)
     with pytest.raises(ValueError, match="without NaN"):
-        quick(new_model(), VAE(), torch.full((5, 6), math.nan), epochs=1)
+        quick(new_model(), ELBO(), torch.full((5, 6), math.nan), epochs=1)
     with pytest.raises(ValueError, match="Dataset or a tensor"):
-        quick(new_model(), VAE(), [1, 2], epochs=1)
-    with pytest.raises(ValueError, match=r"such as VAE\(\); got the class"):
-        quick(new_model(), VAE, Data, epochs=1)
+        quick(new_model(), ELBO(), [1, 2], epochs=1)
+    with pytest.raises(ValueError, match=r"such as ELBO\(\); got the class"):
+        quick(new_model(), ELBO, Data, epochs=1)
     with pytest.raises(ValueError, match="device 'abacus' cannot be used"):
-        fit(new_model(), VAE(), Data, device="abacus", progress=False)
+        fit(new_model(), ELBO(), Data, device="abacus", progress=False)
     with pytest.raises(ValueError, match=r"x must lie in \[0, 1\]"):
-        quick(vl.models.VAE.mlp(6, 2, (8,), "gaussian"), VAE(), 5 * Data.train, epochs=1, binarize=True)
+        quick(vl.models.VAE.mlp(6, 2, (8,), "gaussian"), ELBO(), 5 * Data.train, epochs=1, binarize=True)
 
 
 def test_auto_takes_what_is_there(monkeypatch):
@@ -378,7 +379,7 @@ def test_auto_takes_what_is_there(monkeypatch):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 def test_it_trains_on_cuda():
-    run = fit(new_model(), VAE(), Data, epochs=2, progress=False)
+    run = fit(new_model(), ELBO(), Data, epochs=2, progress=False)
     assert run.device == "cuda" and run.history["train"][1] > -100
     assert vl.metrics.log_likelihood(run.model, Data.valid, K=10).isfinite().all()
 
@@ -387,4 +388,4 @@ def test_float64_models_train_too():
     class Double:
         train, valid = Data.train.double(), Data.valid.double()
 
-    assert quick(new_model().double(), VAE(), Double, epochs=1).history["valid"][0] < 0
+    assert quick(new_model().double(), ELBO(), Double, epochs=1).history["valid"][0] < 0

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from torch import distributions as D
 from torch.distributions import constraints
 
-from .models import bernoulli_log_prob, check_count, linear
+from .checks import check_count
+from .distributions import bernoulli_log_prob
+from .networks import linear
 
 
 class Autoregressive(nn.Module):

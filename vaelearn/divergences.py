@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch import distributions as D
 
-from .models import check_choice, linear, perceptron
+from .checks import check_choice
+from .networks import linear, perceptron
 
 Bandwidth = float | Sequence[float] | None
 

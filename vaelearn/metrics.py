@@ -1,4 +1,4 @@
-"""What a trained model is worth: its likelihood, and what its latent code knows."""
+"""What a model is worth, how noisy its gradients are, and what its latent code knows."""
 
 import math
 from collections.abc import Callable
@@ -6,7 +6,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from .models import LatentVariableModel, check_count
+from .checks import check_count
+from .models import LatentVariableModel
 
 
 @torch.no_grad()

@@ -12,15 +12,18 @@ from torch import Tensor, nn
 from torch import distributions as D
 
 from . import bounds
+from .checks import check_choice, check_count
 from .divergences import MMD, Adversarial
 from .gradients import (
     MovingAverage,
+    geometric_mean_bound,
     leave_one_out,
-    leave_one_out_bound,
+    left_out_bound,
     path_derivative,
+    score_bound,
     score_function,
 )
-from .models import Draw, LatentVariableModel, check_choice, check_count
+from .models import Draw, LatentVariableModel
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ def _add_gradient(loss: Tensor, parameters: Iterable[nn.Parameter], retain_graph
 
 
 @dataclass(frozen=True)
-class VAE:
+class ELBO:
     """The ELBO with K samples: both steps ascend it. Kingma & Welling 2014, eqs. 6 and 7.
 
     kl="sampled" averages log w over K samples; kl="analytic" samples only the reconstruction
@@ -194,7 +197,7 @@ class IWAE:
 class VR:
     """The variational Rényi bound of order α with K samples: both steps ascend it. Li & Turner 2016.
 
-    α = 0 is IWAE, α = 1 the VAE. Raises ValueError for K < 1, or α < 0 or not finite.
+    α = 0 is IWAE, α = 1 the ELBO. Raises ValueError for K < 1, or α < 0 or not finite.
     """
 
     K: int = 5
@@ -296,22 +299,26 @@ class DReG:
 class VIMCO:
     """L_K, φ by the score function with leave-one-out control variates: z may be discrete.
 
-    Each sample earns what it adds to L_K beyond what the other K − 1 promise. Unbiased.
-    Mnih & Rezende 2016. Raises ValueError for K < 2.
+    Each sample earns what it adds to L_K beyond what the other K − 1 promise. Unbiased. baseline:
+    "geometric" puts the others' geometric mean in its place, Mnih & Rezende 2016; "left-out" leaves
+    it out, Liévin et al. 2020. Raises ValueError for K < 2, or an unknown baseline.
     """
 
     K: int = 5
+    baseline: str = "geometric"
 
     def __post_init__(self):
         check_count("K", self.K, minimum=2)
+        check_choice("baseline", self.baseline, tuple(_BASELINES))
 
     def __call__(self, model: LatentVariableModel, x: Tensor) -> Step:
         draw = model.draw(x, (self.K, 1), pathwise=False)
         bound = bounds.iwae(draw.log_w)
-        signal = score_function(draw, bound - leave_one_out_bound(draw.log_w)).sum(0)
-        # For K > 1 the bound's own gradient, −Σ w̃_k ∇ log q(z_k | x), does not average to zero.
-        e_step = -(signal + bound).mean()
+        e_step = -score_bound(draw, bound, _BASELINES[self.baseline](draw.log_w)).mean()
         return Step(model, e_step, m_step=-bound.mean(), bound=bound[0].detach())
+
+
+_BASELINES = {"geometric": geometric_mean_bound, "left-out": left_out_bound}
 
 
 @dataclass(frozen=True)
@@ -340,7 +347,7 @@ class InfoVAE(nn.Module):
 
     α rewards the mutual information of x and z, λ the match of the aggregate posterior q(z) to the
     prior; D is any of `vl.divergences`, MMD() unless given. α = 0, λ = 1 is the ELBO. One code a data
-    point; the batch's codes stand for q(z). kl: "analytic" or "sampled", as in `VAE`.
+    point; the batch's codes stand for q(z). kl: "analytic" or "sampled", as in `ELBO`.
     The three terms are reported apart. Zhao, Song & Ermon 2019, eq. 6.
     Raises ValueError for α > 1, or α + λ − 1 < 0: a negative weight would reward what it should punish.
     """

@@ -12,8 +12,10 @@ light and in dark mode.
 
 import hashlib
 import html
+import inspect
 import io
 import re
+import textwrap
 from xml.etree import ElementTree
 
 import matplotlib.pyplot as plt
@@ -248,3 +250,11 @@ def picture(tree):
 def finish(text):
     """NAME becomes a hash of the content: figures share names only where they are equal."""
     return text.replace(NAME, "vl" + hashlib.sha256(text.encode()).hexdigest()[:10])
+
+
+def source(*objects):
+    """The source of functions, methods or classes as a cell's last value: dedented, in colour."""
+    from IPython.display import Markdown
+
+    code = "\n\n".join(textwrap.dedent(inspect.getsource(each)).rstrip() for each in objects)
+    return Markdown(f"```python\n{code}\n```")

@@ -13,8 +13,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from .checks import check_count
 from .data import binarize as draw_binary
-from .models import LatentVariableModel, check_count
+from .models import LatentVariableModel
 from .objectives import Step
 
 Objective = Callable[[LatentVariableModel, Tensor], Step]
