@@ -11,6 +11,8 @@ STATE := $(CURDIR)/$(VENV)/state
 export JUPYTER_CONFIG_DIR  := $(STATE)/jupyter-config
 export JUPYTER_DATA_DIR    := $(STATE)/jupyter-data
 export JUPYTER_RUNTIME_DIR := $(STATE)/jupyter-runtime
+export JUPYTER_CONFIG_PATH := $(CURDIR)/tools/jupyter
+export JUPYTER_PATH        := $(CURDIR)/tools/jupyter
 export IPYTHONDIR          := $(STATE)/ipython
 export MPLCONFIGDIR        := $(STATE)/matplotlib
 export PYTHONNOUSERSITE    := 1
@@ -37,14 +39,15 @@ setup: $(MATHJAX) ## make .venv and install everything into it
 	@echo "Ready: $(VENV)"
 
 lab: $(READY) ## open the chapters in JupyterLab
+	@$(PY) tools/names.py
 	@$(PY) -m jupyter trust $(wildcard book/*.ipynb)
-	@$(PY) -m jupyter lab --ServerApp.preferred_dir=book \
-	  --LanguageServerManager.autodetect=False $(LAB_FLAGS)
+	@$(PY) -m jupyter lab --FileContentsManager.preferred_dir=book $(LAB_FLAGS)
 
 exercises: $(READY) ## open the graded exercises in JupyterLab, in copies that are yours: exercises/mine
 	@mkdir -p exercises/mine
 	@for set in exercises/student/*.ipynb; do mine=exercises/mine/$${set##*/}; [ -e $$mine ] || cp $$set $$mine; done
-	@$(PY) -m jupyter lab --ServerApp.preferred_dir=exercises/mine --LanguageServerManager.autodetect=False $(LAB_FLAGS)
+	@$(PY) tools/names.py
+	@$(PY) -m jupyter lab --FileContentsManager.preferred_dir=exercises/mine $(LAB_FLAGS)
 
 assign: $(READY) ## build student notebooks, solutions and autograders from exercises/NN_name
 	@$(PY) tools/assign.py

@@ -18,9 +18,10 @@ ROOT = Path(__file__).resolve().parents[1]
 BOOK = ROOT / "book"
 OUT = ROOT / "tools" / "jupyter" / "labextensions" / "vaelearn" / "static" / "names.json"
 
-EQUATION = r"^\$\$ ?\((?P<equation>[\w:-]+)\)"
+EQUATION = r"\$\$ ?\((?P<equation>[\w:-]+)\)$"
 BLOCK = r"^:{3,}\{(?:prf:)?(?P<kind>theorem|proposition|lemma|corollary|definition|exercise)\}"
-LABEL = r":label: (?P<label>[\w:-]+)"
+LABEL = r"[^\n]*\n(?::\w+:[^\n]*\n)*?:label: (?P<label>[\w:-]+)"
+LABELLED = rf"{EQUATION}|{BLOCK}{LABEL}"
 
 
 def chapters() -> list[str]:
@@ -46,7 +47,7 @@ def labels() -> dict[str, str]:
             if figure := cell.metadata.get("mystnb", {}).get("figure"):
                 name("figure", figure["name"], "Fig. {}")
             if cell.cell_type == "markdown":
-                for found in re.finditer(rf"{EQUATION}|{BLOCK}[^\n]*\n(?::\w+:[^\n]*\n)*?{LABEL}", cell.source, re.M):
+                for found in re.finditer(LABELLED, cell.source, re.M):
                     if found["equation"]:
                         name("equation", found["equation"], "({})")
                     else:

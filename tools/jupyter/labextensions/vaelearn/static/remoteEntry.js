@@ -30,7 +30,7 @@
       lost.removeAttribute("title");
     }
     for (const link of root.querySelectorAll('a[href^="#"]')) {
-      rename(link, names.labels[link.hash.slice(1)]);
+      rename(link, link.title === "Link to this Proof" ? "Proof" : names.labels[link.hash.slice(1)]);
     }
   };
 
@@ -72,12 +72,12 @@
 
   const load = async () => {
     const { INotebookTracker } = await borrow("@jupyterlab/notebook");
-    return { default: { id: "vaelearn:book", autoStart: true, requires: [INotebookTracker], activate } };
+    return { id: "vaelearn:book", autoStart: true, requires: [INotebookTracker], activate };
   };
 
   window._JUPYTERLAB ??= {};
   window._JUPYTERLAB.vaelearn = {
     init: scope => { shared = scope; },
-    get: async () => { const module = await load(); return () => module; },
+    get: async () => { const plugin = await load(); return () => plugin; },
   };
 }
