@@ -19,8 +19,12 @@ export PYTHONNOUSERSITE    := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_CACHE_DIR    := 1
 
+ifeq ($(OS),Windows_NT)
+$(error On Windows, run these commands inside WSL: see "Windows" in README.md)
+endif
+
 .DEFAULT_GOAL := help
-.PHONY: help book html setup test lab exercises assign grade bench sweep execute format check clean
+.PHONY: help book html pdf setup test lab exercises assign grade bench sweep execute format check clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -31,6 +35,9 @@ book: html ## build the book, serve it on this machine and print the address
 html: $(MATHJAX) ## build the book into _build/html
 	@# A page that warned once is not read again, so a failed build is thrown away whole.
 	@$(VENV)/bin/jupyter-book build book -W --keep-going -n || { rm -rf _build; exit 1; }
+
+pdf: html ## print the whole book into _build/html/book.pdf, which the pages then link to
+	@$(PY) tools/pdf.py _build/html _build/html/book.pdf
 
 test: $(MATHJAX) ## run every test: library, notebooks, pages in a browser
 	@OMP_NUM_THREADS=1 $(PY) -m pytest --nbval-lax --nbval-current-env -n auto --maxprocesses 8 --dist loadscope
