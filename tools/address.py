@@ -34,7 +34,12 @@ def offer(app, name, template, context, doctree):
         {"type": "link", "text": text, "tooltip": text, "url": url, "icon": icon}
         for text, url, icon in buttons(repository, source)
     ]
-    group = {"type": "group", "label": "elsewhere-buttons", "tooltip": "Run or edit this page", "icon": "fas fa-rocket"}
+    group = {
+        "type": "group",
+        "label": "elsewhere-buttons",
+        "tooltip": "Run or edit this page",
+        "icon": "fas fa-rocket",
+    }
     context["header_buttons"].insert(0, {**group, "buttons": links})
 
 

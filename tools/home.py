@@ -1,10 +1,9 @@
-"""What the home page shows of the chapters: which needs which, how long each takes to read, a figure that moves.
+"""What the home page shows of the chapters: which needs which, how long each takes, a figure that moves.
 
 All of it is read from the chapters while the book is built; `book/intro.md` says where it stands.
 """
 
 import re
-from pathlib import Path
 
 import nbformat
 from names import BOOK, chapters
@@ -30,7 +29,9 @@ def needs() -> dict[int, set[int]]:
     said, known = {}, [name for name in chapters() if (BOOK / f"{name}.ipynb").exists()]
     for name in known:
         sentence = re.search(r"You need(.*?)(?:The chapter|\n\n|$)", texts(name), re.DOTALL)[1]
-        said[int(name[:2])] = {int(n) for n in re.findall(r"[Cc]hapter (\d+)|`(?:[^`<]*<)?0*(\d+)_", sentence) for n in n if n}
+        said[int(name[:2])] = {
+            int(n) for n in re.findall(r"[Cc]hapter (\d+)|`(?:[^`<]*<)?0*(\d+)_", sentence) for n in n if n
+        }
     whole = {}
     for number, direct in said.items():
         whole[number] = direct.union(*(whole[n] for n in direct))
@@ -52,10 +53,10 @@ def chart() -> str:
         taken |= {(c, lane) for c in range(first + (lane > 0), column + 1)}
         edges += [(n, number) for n in needed]
     at = {n: (RADIUS + 4 + c * STEP, RADIUS + 4 + lane * LANE) for n, (c, lane) in place.items()}
-    lines = "".join(
-        f'<path d="M{at[a][0]} {at[a][1]}C{(at[a][0] + at[b][0]) / 2} {at[a][1]} {(at[a][0] + at[b][0]) / 2} {at[b][1]} {at[b][0]} {at[b][1]}"/>'
-        for a, b in edges
-    )
+    lines = ""
+    for a, b in edges:
+        (x, y), (X, Y) = at[a], at[b]
+        lines += f'<path d="M{x} {y}C{(x + X) / 2} {y} {(x + X) / 2} {Y} {X} {Y}"/>'
     dots = "".join(
         f'<a href="{names[n]}.html" aria-label="Chapter {n}"><circle cx="{x}" cy="{y}" r="{RADIUS}"/>'
         f'<text x="{x}" y="{y}" dy="0.36em">{n}</text></a>'
@@ -63,10 +64,8 @@ def chart() -> str:
     )
     width, height = (max(p[i] for p in at.values()) + RADIUS + 4 for i in (0, 1))
     said = "; ".join(f"{b} needs {a}" for a, b in edges)
-    return (
-        f'<svg class="vl-needs" viewBox="0 0 {width} {height}" role="img" aria-label="Which chapter needs which: {said}.">'
-        f"{lines}{dots}</svg>"
-    )
+    label = f'role="img" aria-label="Which chapter needs which: {said}."'
+    return f'<svg class="vl-needs" viewBox="0 0 {width} {height}" {label}>{lines}{dots}</svg>'
 
 
 def moving_figure() -> str:

@@ -31,7 +31,7 @@ def chapters() -> list[str]:
 
 
 def labels() -> dict[str, str]:
-    """"thm-iw-bound": "Theorem 5.1", for each equation, theorem, exercise and figure."""
+    """{"thm-iw-bound": "Theorem 5.1"}, for each equation, theorem, exercise and figure."""
     names = {}
     for number, chapter in enumerate(chapters(), 1):
         path = BOOK / f"{chapter}.ipynb"
@@ -56,7 +56,7 @@ def labels() -> dict[str, str]:
 
 
 def citation(entry: Entry) -> str:
-    """"Burda et al. [2016]"."""
+    """How the book cites a work: Burda et al. [2016]."""
     people = [" ".join([*person.prelast_names, *person.last_names]) for person in entry.persons["author"]]
     who = f"{people[0]} et al." if len(people) > 2 else " and ".join(people)
     return re.sub(r"[{}]", "", f"{who} [{entry.fields['year']}]")

@@ -40,6 +40,9 @@ mjx-container[display=true] { overflow: visible; }
 .contents li span { flex: 1; border-bottom: 1px dotted #999; }
 .contents .part { margin-top: 0.9em; font-weight: 600; }
 """
+TELL = """pages => document.querySelectorAll("[data-page]").forEach(
+  place => place.textContent = pages[place.dataset.page] ?? "")"""
+LINK = "<!-- the whole book as one PDF -->"  # where the home page says that there is one
 FOOT = '<div style="font-size:8pt;width:100%;text-align:center"><span class="pageNumber"></span></div>'
 
 
@@ -70,7 +73,9 @@ def chapter(html, name):
         link["href"] = f"#{target.removesuffix('.html') or name}--{fragment}"
     for figure in article.select(".vl-figure[data-vl]"):
         note = page.new_tag("p", attrs={"class": "moves"})
-        note.string = "This is the figure's starting frame; its sliders move in the online book and in the notebook."
+        note.string = (
+            "This is the figure's starting frame; its sliders move in the online book and in the notebook."
+        )
         figure.insert_after(note)
     return article
 
@@ -80,7 +85,9 @@ def book(html):
     shell = BeautifulSoup((html / "intro.html").read_text("utf-8"), "html.parser")
     title = shell.select_one("h1").contents[0].get_text().strip()
     head = "".join(str(tag) for tag in shell.head.select('link[rel="stylesheet"]'))
-    scripts = "".join(str(s) for s in shell.select("script") if "mathjax" in str(s).lower() or "tex-svg" in str(s))
+    scripts = "".join(
+        str(s) for s in shell.select("script") if "mathjax" in str(s).lower() or "tex-svg" in str(s)
+    )
     contents, body, solutions = [], [], []
     for caption, pages in order():
         if caption:
@@ -89,7 +96,9 @@ def book(html):
             article = chapter(html, name)
             heading = article.h1.get_text().strip()
             if name != "intro":
-                contents.append(f'<li><a href="#{name}--">{heading}</a><span></span><b data-page="{name}--"></b></li>')
+                contents.append(
+                    f'<li><a href="#{name}--">{heading}</a><span></span><b data-page="{name}--"></b></li>'
+                )
             folded = article.select(".solution")
             if folded:
                 solutions.append(f"<h2>{heading}</h2>")
@@ -97,22 +106,28 @@ def book(html):
                 place = f"{name}--solution-{number}"
                 solution["class"] = [kind for kind in solution["class"] if kind != "dropdown"]
                 solution["id"] = place
-                link = BeautifulSoup(f'<p class="moves"><a href="#{place}">Its solution is at the end.</a></p>', "html.parser")
+                link = BeautifulSoup(
+                    f'<p class="moves"><a href="#{place}">Its solution is at the end.</a></p>', "html.parser"
+                )
                 solution.replace_with(link)
                 solutions.append(str(solution))
             body.append(str(article))
-    contents.append('<li><a href="#solutions--">Solutions</a><span></span><b data-page="solutions--"></b></li>')
-    cover = f'<section class="title-page"><h1>{title}</h1><p>{shell.select_one("article em").get_text()}</p></section>'
+    contents.append(
+        '<li><a href="#solutions--">Solutions</a><span></span><b data-page="solutions--"></b></li>'
+    )
+    motto = shell.select_one("article em").get_text()
+    cover = f'<section class="title-page"><h1>{title}</h1><p>{motto}</p></section>'
     listed = f'<section class="contents"><h2>Contents</h2><ol>{"".join(contents)}</ol></section>'
     end = f'<section id="solutions--"><h1>Solutions</h1>{"".join(solutions)}</section>'
     return (
-        f'<!doctype html><html lang="en" data-theme="light"><head><meta charset="utf-8"><title>{title}</title>'
-        f"{head}<style>{STYLE}</style>{scripts}</head>"
+        f'<!doctype html><html lang="en" data-theme="light"><head><meta charset="utf-8">'
+        f"<title>{title}</title>{head}<style>{STYLE}</style>{scripts}</head>"
         f'<body><article class="bd-article">{cover}{listed}{"".join(body)}{end}</article></body></html>'
     )
 
 
-def browser_path(playwright):
+def chromium(playwright):
+    """The path of a Chromium: the reader's choice, the system's, or Playwright's own; or None."""
     names = ("chromium", "chromium-browser", "google-chrome")
     found = [os.environ.get("CHROMIUM"), *map(shutil.which, names), playwright.chromium.executable_path]
     return next((path for path in found if path and Path(path).exists()), None)
@@ -122,30 +137,32 @@ def main(html, out):
     html, whole = Path(html).resolve(), Path(html).resolve() / "whole-book.html"
     whole.write_text(book(html), encoding="utf-8")
     with sync_playwright() as playwright:
-        path = browser_path(playwright)
+        path = chromium(playwright)
         if path is None:
-            sys.exit("No Chromium found. Debian: apt install chromium; elsewhere name one in the variable CHROMIUM.")
+            sys.exit("No Chromium found: install it, or name one in the variable CHROMIUM.")
         browser = playwright.chromium.launch(executable_path=path, args=["--headless", "--no-sandbox"])
         page = browser.new_page()
         page.set_default_timeout(600_000)
         page.goto(whole.as_uri())
         page.evaluate("() => MathJax.startup.promise")
-        how = {"path": out, "prefer_css_page_size": True, "outline": True, "tagged": True,
-               "display_header_footer": True, "header_template": "<span></span>", "footer_template": FOOT}  # fmt: skip
+        how = {"path": out, "prefer_css_page_size": True, "outline": True, "tagged": True}
+        how |= {"display_header_footer": True, "header_template": "<span></span>", "footer_template": FOOT}
         page.pdf(**how)
         reader = PdfReader(out)
         pages = {
             name.lstrip("/"): reader.get_destination_page_number(place) + 1
             for name, place in reader.named_destinations.items()
         }
-        page.evaluate(
-            "pages => document.querySelectorAll('[data-page]').forEach(e => e.textContent = pages[e.dataset.page] ?? '')",
-            pages,
-        )
+        page.evaluate(TELL, pages)
         page.pdf(**how)
         browser.close()
     whole.unlink()
-    print(f"{out}: {len(PdfReader(out).pages)} pages, {Path(out).stat().st_size / 1e6:.1f} MB")
+    size = f"{len(PdfReader(out).pages)} pages, {Path(out).stat().st_size / 1e6:.0f} MB"
+    if Path(out).resolve().parent == html:
+        home = html / "intro.html"
+        link = f'<p class="vl-pdf"><a href="{Path(out).name}">The whole book as one PDF</a>: {size}.</p>'
+        home.write_text(home.read_text("utf-8").replace(LINK, link), "utf-8")
+    print(f"{out}: {size}")
 
 
 if __name__ == "__main__":

@@ -109,7 +109,9 @@ def tex(el, parent_tags):
 def bare(body):
     """The page without what a chapter's own cells hold, figures and coloured code: it parses in a tenth."""
     body = re.sub(r"<(svg|style|script)\b.*?</\1>", "", body, flags=re.DOTALL)
-    return re.sub(r"<pre>.*?</pre>", lambda pre: f"<pre>{re.sub('<[^>]*>', '', pre[0])}</pre>", body, flags=re.DOTALL)
+    return re.sub(
+        r"<pre>.*?</pre>", lambda pre: f"<pre>{re.sub('<[^>]*>', '', pre[0])}</pre>", body, flags=re.DOTALL
+    )
 
 
 def notebook(chapter, body, address, wheel):
@@ -159,7 +161,9 @@ def with_library(cells, metadata, address, wheel, tables=()):
 def build_wheel(folder):
     """Build the wheel of this project into `folder`; its name."""
     with tempfile.TemporaryDirectory() as work:  # setuptools would build inside the tree
-        shutil.copytree(ROOT / "vaelearn", Path(work, "vaelearn"), ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            ROOT / "vaelearn", Path(work, "vaelearn"), ignore=shutil.ignore_patterns("__pycache__")
+        )
         for name in ("pyproject.toml", "README.md", "LICENSE"):
             shutil.copy(ROOT / name, work)
         build = f"from setuptools import build_meta; build_meta.build_wheel({str(folder)!r})"

@@ -58,7 +58,9 @@ def text_of(thing) -> str:
 
     def plain(line):
         parts = re.split(r"(`+[^`]*`+)", line)
-        return "".join(p.replace("``", "`") if p.startswith("`") else re.sub(r"([*_<$\[{|])", r"\\\1", p) for p in parts)
+        return "".join(
+            p.replace("``", "`") if p.startswith("`") else re.sub(r"([*_<$\[{|])", r"\\\1", p) for p in parts
+        )
 
     lines = (inspect.getdoc(thing) or "").splitlines()
     return "\n".join(line if line.startswith("    ") else plain(line) for line in lines)
@@ -70,7 +72,9 @@ def signature(name: str, thing) -> str:
         shape = inspect.signature(thing)
     except (TypeError, ValueError):
         return name
-    parameters = [p.replace(annotation=p.empty) for p in shape.parameters.values() if p.name not in ("self", "cls")]
+    parameters = [
+        p.replace(annotation=p.empty) for p in shape.parameters.values() if p.name not in ("self", "cls")
+    ]
     text = str(shape.replace(parameters=parameters, return_annotation=shape.empty))
     return name + re.sub(r"<(?:class|function) '?(?:[\w.]+\.)?(\w+)[^>]*>", r"\1", text)
 
@@ -112,17 +116,18 @@ def entries(repository: str = "") -> str:
 
 SPAN = r'<span class="n[a-z]?">(\w+)</span>'
 DOTTED = re.compile(rf'{SPAN}(?:<span class="o">\.</span>{SPAN})*')
-INLINE = re.compile(r'(?<!">)<code class="docutils literal notranslate"><span class="pre">([\w.]+)(?:\(\))?</span></code>(?!</a>)')
+LITERAL = r'<code class="docutils literal notranslate"><span class="pre">([\w.]+)(?:\(\))?</span></code>'
+INLINE = re.compile(rf'(?<!">){LITERAL}(?!</a>)')
 
 
 def targets() -> dict[str, str]:
-    """"vaelearn.bounds.iwae": "vl-bounds-iwae", for each public name."""
+    """Where each public name stands: {"vaelearn.bounds.iwae": "vl-bounds-iwae"}."""
     known = {f"{m.__name__}.{name}": anchor(m, name) for m in modules() for name in public(m)}
     return known | {"vaelearn.fit": known["vaelearn.training.fit"]}
 
 
 def imported(source: str) -> dict[str, str]:
-    """What the names at the head of a page's code stand for: {"vl": "vaelearn", "IWAE": "vaelearn.objectives.IWAE"}."""
+    """What the names that a page imports stand for: {"IWAE": "vaelearn.objectives.IWAE"}."""
     names = {"vl": "vaelearn"}
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "vaelearn":
@@ -157,7 +162,9 @@ def link_names(app, name, template, context, doctree):
     path, source = Path(app.env.doc2path(name)), ""
     if path.suffix == ".ipynb":
         cells = nbformat.read(path, as_version=4).cells
-        source = "\n".join(cell.source for cell in cells if cell.cell_type == "code" and "import" in cell.source)
+        source = "\n".join(
+            cell.source for cell in cells if cell.cell_type == "code" and "import" in cell.source
+        )
     context["body"] = linked(context["body"], imported(source), targets())
 
 

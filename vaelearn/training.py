@@ -159,6 +159,7 @@ def named(step: Step, which: str) -> dict[str, Tensor]:
 
 
 def not_finite(loss: Tensor, where: str) -> FloatingPointError:
+    """The error that says where the loss stopped being finite, and what the usual causes are."""
     return FloatingPointError(
         f"the loss became {loss.item():.4g} in {where}. Usual causes: a learning rate too high; a "
         "learned σ shrinking towards 0; NaN or infinite parameters."
@@ -191,6 +192,7 @@ def split(data) -> tuple[Tensor, Tensor | None]:
 
 
 def bar(epochs: int, run: Run, progress: bool):
+    """The epochs still to train, under a progress bar that names what is trained."""
     # Imported here because tqdm.auto pulls in ipywidgets where that is installed.
     from tqdm.auto import tqdm
 
@@ -206,6 +208,7 @@ def name_of(objective: Objective) -> str:
 
 
 def checksum(x: Tensor | None) -> str:
+    """Shape and CRC of a data set: a run must not be resumed on other data."""
     return "none" if x is None else f"{tuple(x.shape)} {zlib.crc32(x.cpu().contiguous().numpy()):08x}"
 
 
@@ -228,6 +231,7 @@ def get_random_state(device: str) -> dict[str, Tensor]:
 
 
 def set_random_state(states: dict[str, Tensor], device: str) -> None:
+    """Set the generators of the CPU and of `device` to the states of `random_state`."""
     for kind in states.keys() & {"cpu", device.split(":")[0]}:
         (torch if kind == "cpu" else getattr(torch, kind)).set_rng_state(states[kind])
 
