@@ -25,10 +25,8 @@ def lab(tmp_path_factory):
     for part, name in (("book", CHAPTER), ("exercises/mine", SET)):
         (folder / part).mkdir(parents=True)
         shutil.copy(ROOT / part.replace("mine", "student") / name, folder / part)
-    # Folders of its own would be lost: the Makefile sets these, so they are given to `make`.
-    own = [f"{name}={folder}/{name}" for name in ("STATE",)]
     flags = f"--no-browser --allow-root --port=0 --IdentityProvider.token= --ServerApp.root_dir={folder}"
-    command = ["make", "-o", ".venv/.ready", "lab", *own, f"LAB_FLAGS={flags}"]
+    command = ["make", "-o", ".venv/.ready", "lab", f"STATE={folder}/state", f"LAB_FLAGS={flags}"]
     with (folder / "log").open("w") as log:
         server = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
     try:
