@@ -50,7 +50,7 @@ def open_notebook(browser, lab):
         context = browser.new_context(viewport={"width": 1400, "height": 1000})
         contexts.append(context)
         page, problems = context.new_page(), []
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(120_000)
         page.on("pageerror", lambda error: problems.append(f"script: {error}"))
         page.on("request", lambda r: r.url.startswith((lab, lab.replace("http", "ws"), "data:", "blob:"))
                 or problems.append(f"request outside: {r.url}"))  # fmt: skip
@@ -70,11 +70,16 @@ def open_notebook(browser, lab):
         context.close()
 
 
-ROLL = """async step => {
+# JupyterLab draws the cells in sight alone. Rolls on, waits until all is still, says whether the end is there.
+ROLL = """async ([step, last]) => {
   const panel = document.querySelector(".jp-WindowedPanel-outer");
   panel.scrollTop = step * panel.clientHeight * 0.8;
-  await new Promise(r => setTimeout(r, 400));
-  return panel.scrollTop + panel.clientHeight >= panel.scrollHeight - 2;
+  await new Promise(still => {
+    let timer = setTimeout(still, 500);
+    new MutationObserver(() => { clearTimeout(timer); timer = setTimeout(still, 500); })
+      .observe(panel, { childList: true, subtree: true, characterData: true });
+  });
+  return !!document.querySelector(`[data-windowed-list-index="${last}"]`);
 }"""
 IN_SIGHT = '() => [...document.querySelectorAll(".jp-MarkdownCell.jp-mod-rendered")].map(e => e.outerHTML)'
 
@@ -86,7 +91,10 @@ def test_a_chapter_is_shown_as_the_book_shows_it_and_runs(open_notebook):
 
     picture = page.locator(".vl-figure:has(input[type=range])").first
     cells, folded, moved, step = set(), 0, False, 0
-    while not page.evaluate(ROLL, step):
+    notebook = nbformat.read(ROOT / "book" / CHAPTER, as_version=4)
+    at_end = False
+    while not at_end:
+        at_end = page.evaluate(ROLL, [step, len(notebook.cells) - 1])
         cells |= set(page.evaluate(IN_SIGHT))
         folded += page.locator(".jp-CodeCell .jp-InputPlaceholder").count()
         if not moved and picture.count() and picture.is_visible():
@@ -109,8 +117,8 @@ def test_a_chapter_is_shown_as_the_book_shows_it_and_runs(open_notebook):
 
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-    code = sum(c.cell_type == "code" for c in nbformat.read(ROOT / "book" / CHAPTER, as_version=4).cells)
-    page.wait_for_function(f'() => document.body.innerText.includes("[{code}]:")', timeout=120_000)
+    code = sum(cell.cell_type == "code" for cell in notebook.cells)
+    page.wait_for_function(f'() => document.body.innerText.includes("[{code}]:")', timeout=300_000)
     assert page.locator(".jp-RenderedText[data-mime-type*=error]").count() == 0
     assert not problems
 
