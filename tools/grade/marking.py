@@ -1,0 +1,109 @@
+"""Marks for submissions, each by a process of its own, of which only data comes back."""
+
+import hashlib
+import json
+import multiprocessing
+import resource
+import signal
+import time
+from dataclasses import asdict
+from multiprocessing.connection import wait
+from pathlib import Path
+
+import torch
+from otter.execute import Checker
+from otter.nbmeta_config import NBMetadataConfig
+
+from .apart import end_descendants, keep_private
+from .report import Report
+from .submission import TEXT, Limits, NoKernel, Submission
+
+MARGIN = 60.0  # seconds after a submission's own, then the process that marks it is ended
+REPORT_BYTES = 2**24
+
+
+def learner(path: Path) -> str:
+    """The name that a submission stands for."""
+    return path.stem if path.suffix == ".ipynb" else path.name
+
+
+def mark(path: Path, tests: list[Path], limits: Limits, seed: str, number: int) -> Report:
+    """Mark one submission by Otter's test files. Raises NoKernel."""
+    begin, report = time.monotonic(), Report(learner(path))
+    submission = Submission(path, limits, number)
+    try:
+        for test in tests:
+            # From what a question shows of its instances, nobody finds the seed or another question's.
+            digest = hashlib.sha256(f"{seed} {test.stem}".encode()).digest()
+            submission.seed = int.from_bytes(digest[:6])
+            result = Checker.check(str(test), NBMetadataConfig(), global_env=submission)
+            if submission.failure:
+                raise submission.failure
+            report.questions[result.name] = result.score, result.possible, _said(result)
+    finally:
+        submission.close()
+    report.remarks = submission.remarks
+    report.seconds = time.monotonic() - begin
+    return report
+
+
+def _said(result) -> list[str]:
+    """What the checks of a question said; further checks begin with the notebook's own."""
+    said = {}
+    for case in result.test_case_results:
+        asked = "Further checks" if case.test_case.hidden else "As in the notebook"
+        text = "✓" if case.passed else f"✗ {case.message.partition('Wrong: ')[2]}"
+        said[asked] = "✗ the same." if not case.passed and text in said.values() else text
+    return [f"{asked}: {text}" for asked, text in said.items()]
+
+
+def mark_all(paths: list[Path], tests: list[Path], limits: Limits, seed: str, jobs: int):
+    """Yield a Report for each path as it comes, `jobs` at a time. Raises NoKernel."""
+    context, running = multiprocessing.get_context("fork"), {}
+    waiting = list(enumerate(paths))
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                number, path = waiting.pop(0)
+                pipe, child = context.Pipe(duplex=False)
+                process = context.Process(target=_mark_into, args=(child, path, tests, limits, seed, number))
+                process.start()
+                child.close()
+                running[pipe] = path, process, time.monotonic() + limits.submission + MARGIN
+            for _, process, end_by in running.values():
+                if time.monotonic() > end_by:
+                    process.kill()  # one that was stopped answers to nothing else
+            for pipe in wait(list(running), timeout=1):
+                path, process, _ = running.pop(pipe)
+                try:
+                    said = json.loads(pipe.recv_bytes(REPORT_BYTES))
+                except (EOFError, OSError):
+                    said = {"remarks": ["its marking was ended from outside: look at this one by hand"]}
+                process.join(5)
+                process.kill()
+                if "no kernel" in said:
+                    raise NoKernel(f"{learner(path)}: {said['no kernel']}")
+                yield Report(**{"learner": learner(path)} | said)
+    finally:
+        end_descendants()
+
+
+def _mark_into(pipe, path, tests, limits, seed, number):
+    # A process for each learner: should a submission find and kill it, the others go on.
+    keep_private()
+    signal.signal(signal.SIGALRM, _late)
+    signal.alarm(int(limits.submission + MARGIN / 2))
+    resource.setrlimit(resource.RLIMIT_DATA, (limits.memory, limits.memory))
+    # A forked process may not start the threads of its parent's pool.
+    torch.set_num_threads(1)
+    try:
+        said = asdict(mark(path, tests, limits, seed, number))
+    except NoKernel as error:
+        said = {"no kernel": str(error)}
+    except Exception as error:
+        said = {"remarks": [f"marking failed on this one ({type(error).__name__}: {error})"[:TEXT]]}
+    pipe.send_bytes(json.dumps(said).encode())
+
+
+def _late(*_):
+    raise TimeoutError("it took too long")
