@@ -271,18 +271,31 @@ def test_float32_is_rounded_and_float64_is_not():
         expect.close(torch.tensor([1.00003]), [1.0], "it")
 
 
-def test_means_are_judged_by_their_standard_errors(generator):
-    noise = torch.randn(2000, 2, generator=generator)
-    expect.mean(1 + noise, [1.0, 1.0], "it")
+def test_means_are_judged_by_a_right_answers_standard_error(generator):
+    noise, ones = torch.randn(2000, 2, generator=generator), torch.ones(2)
+    expect.mean(1 + noise, ones, "it", ones)
+    expect.mean(noise, 0 * ones, "it", ones)
     with pytest.raises(Wrong, match=r"it is off.*ratio to the exact one is 0\.[78]"):
-        expect.mean(0.8 + noise, [1.0, 1.0], "it")
+        expect.mean(0.8 + noise, ones, "it", ones)
     with pytest.raises(Wrong, match=r"half\. \(It is \d+ standard errors"):
-        expect.mean(0.5 + noise, [1.0, 1.0], "it", {"that is half.": [0.5, 0.5]})
-    with pytest.raises(Wrong, match="far too noisy"):
-        expect.mean(1 + 1000 * noise, [1.0, 1.0], "it")
-    expect.mean(noise, [0.0, 0.0], "it", scale=1.0)
+        expect.mean(0.5 + noise, ones, "it", ones, {"that is half.": 0.5 * ones})
     with pytest.raises(Wrong, match=r"standard errors from the exact one\.$"):
-        expect.mean(0.5 + noise, [0.0, 0.0], "it", scale=1.0)
+        expect.mean(0.5 + noise, 0 * ones, "it", ones)
+    with pytest.raises(Wrong, match="holds nan"):
+        expect.mean(noise + float("nan"), ones, "it", ones)
+
+
+@pytest.mark.parametrize("noise", [1.0, 2.0, 4.0, 8.0, 16.0, 1000.0])
+def test_noise_buys_no_tolerance(noise, generator):
+    wrong = 0.75 + noise * torch.randn(2000, 20, generator=generator)
+    with pytest.raises(Wrong, match="is off" if noise == 1 else "too noisy|is off"):
+        expect.mean(wrong, torch.ones(20), "it", torch.ones(20))
+
+
+def test_right_on_average_and_drowned_in_noise_is_told_so(generator):
+    ones = torch.ones(2)
+    with pytest.raises(Wrong, match=r"scatter (2\.9|3|3\.1) times as far as a right answer's"):
+        expect.mean(1 + 3 * torch.randn(2000, 2, generator=generator), ones, "it", ones)
 
 
 def test_gradients_are_found_in_each_tensor_and_in_place_is_allowed():

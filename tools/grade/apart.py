@@ -15,7 +15,7 @@ NO_RIGHTS = "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"
 
 
 def keep_private() -> None:
-    """Let nobody without root's rights look into this process, and let it inherit what its children leave running.
+    """Close this process to all but root, and let it inherit what its children leave running.
 
     On Linux, by prctl: PR_SET_DUMPABLE closes /proc/<pid>/fd and mem and a debugger's access;
     PR_SET_CHILD_SUBREAPER makes it the parent of processes that have cut themselves loose.
@@ -53,5 +53,5 @@ def _others_can_run_this() -> bool:
 
 
 def _as(user: int) -> list[str]:
-    # Root's rights end where the next program begins: that is to be `env`, so that Python starts without them.
+    # Root's rights end where the next program begins: with `env`, so that Python starts without them.
     return ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", *NO_RIGHTS, "env"]

@@ -1,7 +1,8 @@
-"""A learner's side: the Jupyter kernel that a notebook runs in, with limits. It is told nothing that marks hang on.
+"""A learner's side: the kernel that a notebook runs in. It is told nothing that marks hang on.
 
-`python kernel.py LIMITS -f CONNECTION`, LIMITS being {"DATA": bytes, "CPU": seconds, ...} for setrlimit. Beside what
-every kernel does, its shell has `answer(request)`: what a learner's name stands for, asked by a probe, as plain data.
+`python kernel.py LIMITS -f CONNECTION`, LIMITS being {"DATA": bytes, "CPU": seconds, ...} for setrlimit.
+Beside what every kernel does, its shell has `answer(request)`: what a learner's name stands for, asked by
+a probe, as plain data.
 """
 
 import base64

@@ -14,9 +14,10 @@ import torch
 from otter.execute import Checker
 from otter.nbmeta_config import NBMetadataConfig
 
-from .apart import end_descendants, keep_private
+from .apart import keep_private
 from .report import Report
-from .submission import TEXT, Limits, NoKernel, Submission
+from .session import Limits, NoKernel
+from .submission import TEXT, Submission
 
 MARGIN = 60.0  # seconds after a submission's own, then the process that marks it is ended
 REPORT_BYTES = 2**24
@@ -31,17 +32,16 @@ def mark(path: Path, tests: list[Path], limits: Limits, seed: str, number: int) 
     """Mark one submission by Otter's test files. Raises NoKernel."""
     begin, report = time.monotonic(), Report(learner(path))
     submission = Submission(path, limits, number)
-    try:
-        for test in tests:
-            # From what a question shows of its instances, nobody finds the seed or another question's.
-            digest = hashlib.sha256(f"{seed} {test.stem}".encode()).digest()
-            submission.seed = int.from_bytes(digest[:6])
-            result = Checker.check(str(test), NBMetadataConfig(), global_env=submission)
-            if submission.failure:
-                raise submission.failure
-            report.questions[result.name] = result.score, result.possible, _said(result)
-    finally:
-        submission.close()
+    for test in tests:
+        # Who knows a question's instances knows neither the seed nor another question's.
+        digest = hashlib.sha256(f"{seed} {test.stem}".encode()).digest()
+        submission.seed = int.from_bytes(digest[:6])
+        result = Checker.check(str(test), NBMetadataConfig(), global_env=submission)
+        if submission.failure:
+            raise submission.failure
+        report.questions[result.name] = result.score, result.possible, _said(result)
+    if submission.kernel and submission.kernel.alive:
+        submission.kernel.end()
     report.remarks = submission.remarks
     report.seconds = time.monotonic() - begin
     return report
@@ -59,33 +59,29 @@ def _said(result) -> list[str]:
 
 def mark_all(paths: list[Path], tests: list[Path], limits: Limits, seed: str, jobs: int):
     """Yield a Report for each path as it comes, `jobs` at a time. Raises NoKernel."""
-    context, running = multiprocessing.get_context("fork"), {}
-    waiting = list(enumerate(paths))
-    try:
-        while waiting or running:
-            while waiting and len(running) < jobs:
-                number, path = waiting.pop(0)
-                pipe, child = context.Pipe(duplex=False)
-                process = context.Process(target=_mark_into, args=(child, path, tests, limits, seed, number))
-                process.start()
-                child.close()
-                running[pipe] = path, process, time.monotonic() + limits.submission + MARGIN
-            for _, process, end_by in running.values():
-                if time.monotonic() > end_by:
-                    process.kill()  # one that was stopped answers to nothing else
-            for pipe in wait(list(running), timeout=1):
-                path, process, _ = running.pop(pipe)
-                try:
-                    said = json.loads(pipe.recv_bytes(REPORT_BYTES))
-                except (EOFError, OSError):
-                    said = {"remarks": ["its marking was ended from outside: look at this one by hand"]}
-                process.join(5)
-                process.kill()
-                if "no kernel" in said:
-                    raise NoKernel(f"{learner(path)}: {said['no kernel']}")
-                yield Report(**{"learner": learner(path)} | said)
-    finally:
-        end_descendants()
+    context, waiting, running = multiprocessing.get_context("fork"), list(enumerate(paths)), {}
+    while waiting or running:
+        while waiting and len(running) < jobs:
+            number, path = waiting.pop(0)
+            pipe, child = context.Pipe(duplex=False)
+            process = context.Process(target=_mark_into, args=(child, path, tests, limits, seed, number))
+            process.start()
+            child.close()
+            running[pipe] = path, process, time.monotonic() + limits.submission + MARGIN
+        for _, process, end_by in running.values():
+            if time.monotonic() > end_by:
+                process.kill()  # one that was stopped answers to nothing else
+        for pipe in wait(list(running), timeout=1):
+            path, process, _ = running.pop(pipe)
+            try:
+                said = json.loads(pipe.recv_bytes(REPORT_BYTES))
+            except (EOFError, OSError):
+                said = {"remarks": ["its marking was ended from outside: look at this one by hand"]}
+            process.join(5)
+            process.kill()
+            if "no kernel" in said:
+                raise NoKernel(f"{learner(path)}: {said['no kernel']}")
+            yield Report(**{"learner": learner(path)} | said)
 
 
 def _mark_into(pipe, path, tests, limits, seed, number):

@@ -176,13 +176,13 @@ def _explain(error: BaseException) -> str:
 @contextmanager
 def _seeded(seed: int):
     """Seed what draws random numbers, and leave it as it was."""
-    states = random.getstate(), np.random.get_state()
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 (a learner may draw from it)
     try:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed), random.seed(seed), np.random.seed(seed)
+            torch.manual_seed(seed), random.seed(seed), np.random.seed(seed)  # noqa: NPY002
             yield
     finally:
-        random.setstate(states[0]), np.random.set_state(states[1])
+        random.setstate(python), np.random.set_state(numpy)  # noqa: NPY002
 
 
 @contextmanager
