@@ -57,8 +57,9 @@ def main() -> None:
     keep_private()
     _, user = somebody(0)
     try:
-        reports = list(tqdm(mark_all(paths, tests, limits, seed, max(1, args.jobs)), "graded", len(paths)))
-        (control,) = mark_all(list(autograder.glob("*.ipynb")), tests, limits, seed, 1)
+        how = tests, limits, seed
+        reports = list(tqdm(mark_all(paths, max(1, args.jobs), *how), "graded", len(paths)))
+        (control,) = mark_all(list(autograder.glob("*.ipynb")), 1, *how)
         if control.total < control.possible or not control.possible:
             raise NoKernel(f"the worked solutions do not earn their marks here: {control}")
     except NoKernel as error:

@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import resource
 import signal
+import tempfile
 import time
 from dataclasses import asdict
 from multiprocessing.connection import wait
@@ -14,9 +15,9 @@ import torch
 from otter.execute import Checker
 from otter.nbmeta_config import NBMetadataConfig
 
-from .apart import keep_private
+from .apart import end_children, keep_private, remove, somebody
 from .report import Report
-from .session import Limits, NoKernel
+from .session import GRACE, Limits, NoKernel
 from .submission import TEXT, Submission
 
 MARGIN = 60.0  # seconds after a submission's own, then the process that marks it is ended
@@ -28,10 +29,10 @@ def learner(path: Path) -> str:
     return path.stem if path.suffix == ".ipynb" else path.name
 
 
-def mark(path: Path, tests: list[Path], limits: Limits, seed: str, number: int) -> Report:
+def mark(path: Path, home: Path, number: int, tests: list[Path], limits: Limits, seed: str) -> Report:
     """Mark one submission by Otter's test files. Raises NoKernel."""
     begin, report = time.monotonic(), Report(learner(path))
-    submission = Submission(path, limits, number)
+    submission = Submission(path, home, number, limits)
     for test in tests:
         # Who knows a question's instances knows neither the seed nor another question's.
         digest = hashlib.sha256(f"{seed} {test.stem}".encode()).digest()
@@ -40,8 +41,6 @@ def mark(path: Path, tests: list[Path], limits: Limits, seed: str, number: int) 
         if submission.failure:
             raise submission.failure
         report.questions[result.name] = result.score, result.possible, _said(result)
-    if submission.kernel and submission.kernel.alive:
-        submission.kernel.end()
     report.remarks = submission.remarks
     report.seconds = time.monotonic() - begin
     return report
@@ -57,34 +56,41 @@ def _said(result) -> list[str]:
     return [f"{asked}: {text}" for asked, text in said.items()]
 
 
-def mark_all(paths: list[Path], tests: list[Path], limits: Limits, seed: str, jobs: int):
+def mark_all(paths: list[Path], jobs: int, tests: list[Path], limits: Limits, seed: str):
     """Yield a Report for each path as it comes, `jobs` at a time. Raises NoKernel."""
     context, waiting, running = multiprocessing.get_context("fork"), list(enumerate(paths)), {}
-    while waiting or running:
-        while waiting and len(running) < jobs:
-            number, path = waiting.pop(0)
-            pipe, child = context.Pipe(duplex=False)
-            process = context.Process(target=_mark_into, args=(child, path, tests, limits, seed, number))
-            process.start()
-            child.close()
-            running[pipe] = path, process, time.monotonic() + limits.submission + MARGIN
-        for _, process, end_by in running.values():
-            if time.monotonic() > end_by:
-                process.kill()  # one that was stopped answers to nothing else
-        for pipe in wait(list(running), timeout=1):
-            path, process, _ = running.pop(pipe)
-            try:
-                said = json.loads(pipe.recv_bytes(REPORT_BYTES))
-            except (EOFError, OSError):
-                said = {"remarks": ["its marking was ended from outside: look at this one by hand"]}
-            process.join(5)
-            process.kill()
-            if "no kernel" in said:
-                raise NoKernel(f"{learner(path)}: {said['no kernel']}")
-            yield Report(**{"learner": learner(path)} | said)
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                number, path = waiting.pop(0)
+                home, (pipe, child) = Path(tempfile.mkdtemp(prefix="vaelearn-")), context.Pipe(duplex=False)
+                how = child, path, home, number, tests, limits, seed
+                process = context.Process(target=_mark_into, args=how)
+                process.start()
+                child.close()
+                running[pipe] = path, home, number, time.monotonic() + limits.submission + MARGIN, process
+            for *_, end_by, process in running.values():
+                if time.monotonic() > end_by:
+                    process.kill()  # one that was stopped answers to nothing else
+            for pipe in wait(list(running), timeout=1):
+                path, home, number, _, process = running.pop(pipe)
+                try:
+                    said = json.loads(pipe.recv_bytes(REPORT_BYTES))
+                except (EOFError, OSError):
+                    said = {"remarks": ["its marking was ended from outside: look at this one by hand"]}
+                process.join(GRACE)
+                end_children(but=[process.pid for *_, process in running.values()])
+                remove(home, somebody(number)[1])
+                if "no kernel" in said:
+                    raise NoKernel(f"{learner(path)}: {said['no kernel']}")
+                yield Report(**{"learner": learner(path)} | said)
+    finally:
+        end_children()
+        for _, home, number, *_ in running.values():
+            remove(home, somebody(number)[1])
 
 
-def _mark_into(pipe, path, tests, limits, seed, number):
+def _mark_into(pipe, path, home, number, tests, limits, seed):
     # A process for each learner: should a submission find and kill it, the others go on.
     keep_private()
     signal.signal(signal.SIGALRM, _late)
@@ -93,7 +99,7 @@ def _mark_into(pipe, path, tests, limits, seed, number):
     # A forked process may not start the threads of its parent's pool.
     torch.set_num_threads(1)
     try:
-        said = asdict(mark(path, tests, limits, seed, number))
+        said = asdict(mark(path, home, number, tests, limits, seed))
     except NoKernel as error:
         said = {"no kernel": str(error)}
     except Exception as error:

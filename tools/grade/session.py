@@ -19,10 +19,10 @@ from pathlib import Path
 import torch
 from jupyter_client import BlockingKernelClient, write_connection_file
 
-from .apart import end_descendants, somebody
+from .apart import end_children, somebody
 
 GRACE = 5.0  # seconds to react to an interrupt, as Ctrl-C would give, before the process is ended
-START = 60.0  # seconds for a kernel to begin: its imports are not the learner's time
+START = 120.0  # seconds for a kernel to begin: its imports are not the learner's time
 FILE_BYTES = 512 * 2**20  # no file of a submission may grow beyond this
 THREADS = 512  # of all processes of a submission that runs as a user of its own
 UNREADABLE = "answered with something unreadable"
@@ -47,15 +47,15 @@ class NoKernel(Exception):
 
 
 class Kernel:
-    """A Jupyter kernel as the user `somebody(number)`, in a folder that is removed with it.
+    """A Jupyter kernel as the user `somebody(number)`, in a new folder in `home`.
 
-    beside: a function that puts what the notebook may read into its working directory.
+    beside: a function that makes its working directory, with what the notebook may read there.
     """
 
     alive = False
 
-    def __init__(self, limits: Limits, number: int, beside=Path.mkdir):
-        self.folder = Path(tempfile.mkdtemp(prefix="vaelearn-"))
+    def __init__(self, home: Path, number: int, limits: Limits, beside=Path.mkdir):
+        self.folder = Path(tempfile.mkdtemp(dir=home))
         self.client = BlockingKernelClient()
         beside(self.folder / "work")
         command, user = somebody(number)
@@ -67,7 +67,7 @@ class Kernel:
         command += [sys.executable, Path(__file__).with_name("kernel.py"), json.dumps(most), "-f", file]
         environment = self._environment()
         if user is not None:
-            subprocess.run(["chown", "-R", f"{user}:{user}", self.folder], check=True)
+            subprocess.run(["chown", "-R", f"{user}:{user}", home], check=True)
         quiet = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
         self.process = subprocess.Popen(
             command, cwd=self.folder / "work", env=environment, start_new_session=True, **quiet
@@ -81,7 +81,7 @@ class Kernel:
             raise NoKernel(f"a kernel that was to run nothing yet {stopped}") from None
 
     def _environment(self) -> dict[str, str]:
-        """What the kernel knows of this machine; package managers are programs and modules that do nothing."""
+        """What the kernel knows of this machine: package managers that do nothing, for one."""
         bin, tmp = self.folder / "bin", self.folder / "tmp"
         bin.mkdir(), tmp.mkdir()
         for name in MANAGERS:
@@ -148,10 +148,7 @@ class Kernel:
     def end(self) -> None:
         self.alive = False
         self.client.stop_channels()
-        end_descendants()
-        # Any depth, and what its owner has closed: more than shutil.rmtree can.
-        for command in ["chmod", "-R", "u+rwX"], ["rm", "-rf"]:
-            subprocess.run([*command, self.folder], capture_output=True)
+        end_children()
 
 
 def _ended(code: int) -> str:

@@ -25,7 +25,7 @@ class Submission(dict):
 
     kernel, broken, seed, calls, failure = None, "", 0, 0, None
 
-    def __init__(self, path: Path, limits: Limits, number: int):
+    def __init__(self, path: Path, home: Path, number: int, limits: Limits):
         super().__init__()
         self.limits, self.end_by = limits, time.monotonic() + limits.submission
         self.cells, self.remarks, beside = {}, [], Path.mkdir
@@ -37,7 +37,7 @@ class Submission(dict):
         except ValueError as error:
             self.broken = str(error)
             self.remarks.append(self.broken)
-        self.new_kernel = partial(Kernel, limits, number, beside)
+        self.new_kernel = partial(Kernel, home, number, limits, beside)
 
     def answer(self, name: str) -> "RemoteAnswer":
         if self.broken:
