@@ -3,7 +3,6 @@
 What teaching.md says the marks rest on is tried here, sentence by sentence.
 """
 
-import base64
 import copy
 import csv
 import json
@@ -13,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-import time
 from pathlib import Path
 
 import nbformat
@@ -34,7 +32,8 @@ LONG = "Uebungsblatt 5 Abgabe online " * 7  # as a learning platform names what 
 HABITS = """
 %autosave 60
 %clear
-%less nothing
+!touch notes
+%less notes
 %store -r
 %connect_info
 %matplotlib widget
@@ -86,22 +85,17 @@ os.chmod(os.environ["HOME"], 0)
 CELLS = {
     "habits": (HABITS, FULL, ""),
     "endless": ("while True:\n    pass", FULL, "ran longer than 10 s and was interrupted"),
+    "hungry": ("hoard = [torch.empty(2**28) for _ in range(100)]", FULL, "memory"),
     "stubborn": (
         "import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True:\n    time.sleep(1)",
         FULL,
         "had to be ended; it was left out",
     ),
-    "hungry": ("import torch\nhoard = [torch.empty(2**28) for _ in range(100)]", FULL, "memory"),
     "crashes": ("import os\nos.abort()", FULL, "ended the process (SIGABRT); it was left out"),
     "kills": (
         "import os, signal\nos.kill(os.getppid(), signal.SIGKILL)",
         FULL if OWN_USER else NONE,
         "PermissionError" if OWN_USER else "look at this one by hand",
-    ),
-    "babbles": (
-        "import sys, threading\nthreading.Thread(target=lambda: [print('x' * 10**6) for _ in range(2000)]).start()",
-        FULL,
-        "",
     ),
 }
 # Replaces the function `resample` of a perfect notebook, which then earns the rest.
@@ -113,6 +107,41 @@ ANSWERS = {
     ),
 }
 ERROR = 'raise ValueError("\\udcff \\x00 \\x1b[31m;=1+1;+cmd|X;\\n=2+2\\t@SUM(1)\\u2028=3+3 <b>")'
+
+
+FORGE = """
+import json, os, struct
+said = {"questions": {f"q{n}": [3, 3, []] for n in range(1, 7)}}
+said = json.dumps(said).encode()
+for fd in range(3, 64):
+    try:
+        pipe = os.open(f"/proc/{os.getppid()}/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK)
+        if "pipe" in os.readlink(f"/proc/self/fd/{pipe}") or "socket" in os.readlink(f"/proc/self/fd/{pipe}"):
+            os.write(pipe, struct.pack("!i", len(said)) + said)
+    except OSError as error:
+        pass
+"""
+OPEN = "from tools.grade import apart, marking\nmarking.keep_private = apart.keep_private = lambda: None"
+SPY = """
+import os
+found, pid = [], os.getppid()
+while pid > 1:
+    for name in "cmdline", "environ":
+        try:
+            found.append(open(f"/proc/{pid}/{name}").read().replace(chr(0), " "))
+        except OSError as error:
+            found.append(str(error))
+    pid = int(open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[1])
+raise ValueError([text[text.find("SEED"):][:40] if "SEED" in text else text[:40] for text in found])
+"""
+RANDOM = """
+import random, numpy as np
+iwae = lambda log_w: torch.full((3,), torch.rand(()) + random.random() + np.random.rand())
+first_order_gap = lambda m, s, K: 1.1 * s  # a mistake without a name is told in numbers
+"""
+
+
+HALF = "iwae = lambda w: w.logsumexp(0) - math.log(len(w)) if len(w) > 1 else 0 * w[0]"
 
 
 def with_cell(notebook, before, source):
@@ -180,7 +209,10 @@ def klass(autograder, notebooks, temporary, tmp_path_factory):
     folder = tmp_path_factory.mktemp("submissions") / "class"
     (folder / "mac" / "__MACOSX").mkdir(parents=True)
     (folder / "__MACOSX").mkdir()
-    whole = {"perfect": solved, "untouched": student, "other ways": with_cell(solved, "the end", OTHER_WAYS)}
+    whole = {"perfect": solved, "other ways": with_cell(solved, "the end", OTHER_WAYS)}
+    whole |= {name: with_cell(student, "the end", RANDOM) for name in ("random", "again")}
+    whole |= {"half": with_cell(student, "the end", HALF), "forger": with_cell(student, "def iwae", FORGE)}
+    whole["spy"] = with_cell(solved, "def iwae", SPY)
     whole |= {name: with_cell(solved, "def iwae", cell) for name, (cell, *_) in CELLS.items()}
     whole |= {name: with_cell(solved, "the end", cell) for name, cell in ANSWERS.items()}
     whole["leaves"] = with_cell(solved, "def iwae", LEAVES.format(mark=temporary.name))
@@ -191,16 +223,15 @@ def klass(autograder, notebooks, temporary, tmp_path_factory):
     helped = with_cell(solved, "def first_order", "from helper import number\nassert number == 2")
     helped = with_cell(helped, "def loss_and_bound", "%%writefile late.py\nnumber = 3")
     helped = with_cell(helped, "def resample", "from late import number\nassert number == 3")
-    nbformat.write(helped, folder / "mac" / "mine.ipynb")
     (folder / "mac" / "helper.py").write_text("number = 2")
     (folder / "mac" / "secret").symlink_to(folder / "perfect.ipynb")
     os.mkfifo(folder / "mac" / "pipe")
     (folder / "mac" / "__MACOSX" / "._mine.ipynb").touch()
 
-    heavy = json.loads(nbformat.writes(solved))
+    heavy = json.loads(nbformat.writes(helped))
     code = next(cell for cell in heavy["cells"] if cell["cell_type"] == "code")
     code["outputs"] = [{"output_type": "stream", "name": "stdout", "text": ["y" * 60 * 2**20]}]
-    (folder / "heavy.ipynb").write_text(json.dumps(heavy), "utf-8-sig")
+    (folder / "mac" / "mine.ipynb").write_text(json.dumps(heavy), "utf-8-sig")
 
     (folder / "corrupt.ipynb").write_text('{"cells": [')
     (folder / "empty.ipynb").touch()
@@ -219,7 +250,7 @@ def klass(autograder, notebooks, temporary, tmp_path_factory):
     (folder / "a;=1+1.txt").touch()
     (folder / "\n=1+1.txt").touch()
     flags = "--seconds", "10", "--jobs", "2"
-    return *grade_folder(autograder, folder, *flags, SEED="a seed", TMPDIR=str(temporary)), folder
+    return *grade_folder(autograder, folder, *flags, SEED="mnemosyne", TMPDIR=str(temporary)), folder
 
 
 NOT_READ = "not a notebook that can be read"
@@ -232,12 +263,14 @@ LINK = "this is a link"
         ("perfect", FULL, ""),
         ("other ways", FULL, ""),
         ("mac", FULL, ""),
-        ("heavy", FULL, ""),
         ("leaves", FULL, ""),
         *((name, expected, remark) for name, (_, expected, remark) in CELLS.items()),
         ("slow", [2, 2, 2, 3, 0, 3], ""),
-        ("floods", None, ""),
-        ("untouched", NONE, "TypeError"),
+        ("floods", [0, 2, 2, 0, 3, 3], ""),
+        ("half", [1, 0, 0, 0, 0, 0], "TypeError"),
+        ("forger", NONE, "TypeError"),
+        ("spy", FULL, "ValueError"),
+        (f"{LONG}anna", NONE, "TypeError"),
         ("corrupt", NONE, NOT_READ),
         ("empty", NONE, NOT_READ),
         ("essay.pdf", NONE, NOT_READ),
@@ -270,7 +303,7 @@ def test_a_page_says_what_the_checks_said(klass):
     page = (klass[1] / "slow.html").read_text("utf-8")
     assert "As in the notebook: ✗ <code>resample</code> ran longer than 10 s and was interrupted" in page
     assert "Further checks: ✗ the same." in page and "Further checks: ✓" in page
-    assert "Is the <code>...</code> still there" in (klass[1] / "untouched.html").read_text("utf-8")
+    assert "Is the <code>...</code> still there" in (klass[1] / f"{LONG}anna.html").read_text("utf-8")
 
 
 def test_nothing_is_left_running_or_lying_about(klass, temporary):
@@ -305,13 +338,6 @@ def test_pages_of_names_alike_stay_apart():
 # Tricks. `pays` says at which public check each would earn its mark in the learner's own process.
 
 TRICKS = {
-    "overwrites the checker": """
-        from vaelearn import exercises
-        from vaelearn.exercises import answers, expect
-        exercises.examine = answers.examine = lambda *a, **k: None
-        expect.close = expect.mean = expect.that = expect.option = lambda *a, **k: None
-        answers.Answer.run = answers.Answer.__call__ = lambda *a, **k: torch.zeros(1)
-        """,
     "equals everything": """
         class Number(float):
             __eq__ = __lt__ = __le__ = __gt__ = __ge__ = lambda self, other: True
@@ -348,6 +374,13 @@ TRICKS = {
         fresh.Fresh.normal = lambda self, *shape: torch.zeros(shape)
         iwae = lambda log_w: log_w[0]
         """,
+    "overwrites the checker": """
+        from vaelearn import exercises
+        from vaelearn.exercises import answers, expect
+        exercises.examine = answers.examine = lambda *a, **k: None
+        expect.close = expect.mean = expect.that = expect.option = lambda *a, **k: None
+        answers.Answer.run = answers.Answer.__call__ = lambda *a, **k: torch.zeros(1)
+        """,
 }
 PAYS = {
     "overwrites the checker": "123456",
@@ -365,18 +398,30 @@ def code(notebook):
     ]
 
 
+@pytest.fixture(scope="module")
+def shared(notebooks):
+    """Of each trick what the checks say where learner and checks share a process: one forks for each."""
+    program = """
+import contextlib, os, sys, textwrap
+{cells}
+for name, trick in {tricks!r}.items():
+    if not os.fork():
+        exec(trick, globals())
+        said = [grader.check(f"q{{n}}", globals()) for n in {pays!r}[name]]
+        print(name, all(verdict.passed for verdict in said), said, sep="|", flush=True)
+        os._exit(0)
+    os.wait()
+"""
+    cells = "\n".join(f"with contextlib.suppress(Exception):\n    exec({c!r})" for c in code(notebooks[1]))
+    tricks = {name: textwrap.dedent(trick) for name, trick in TRICKS.items()}
+    command = [sys.executable, "-c", program.format(cells=cells, tricks=tricks, pays=PAYS)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    return {line.split("|")[0]: line.split("|")[1:] for line in done.stdout.splitlines() if "|" in line}
+
+
 @pytest.mark.parametrize("name", TRICKS)
-def test_a_trick_pays_where_learner_and_checks_share_a_process(name, notebooks):
-    program = "\n".join(
-        [
-            "import contextlib",
-            *(f"with contextlib.suppress(Exception):\n    exec({c!r})" for c in code(notebooks[1])),
-            textwrap.dedent(TRICKS[name]),
-            *(f"assert grader.check('q{n}', globals()).passed, grader.check('q{n}')" for n in PAYS[name]),
-        ]
-    )
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+def test_a_trick_pays_where_learner_and_checks_share_a_process(name, shared):
+    assert shared[name][0] == "True", shared[name]
 
 
 @pytest.fixture(scope="module")
@@ -415,14 +460,14 @@ def test_the_way_to_the_kernel_lets_right_answers_pass(kernel, notebooks):
     assert asked(kernel, "\n".join(code(notebooks[0])), [ch05.q1, ch05.q3, ch05.q6]) == [True] * 3
 
 
-@pytest.mark.parametrize("name", TRICKS)
-def test_the_same_trick_earns_nothing_where_only_data_is_exchanged(name, notebooks):
-    # A kernel of its own: a trick changes it for good.
+def test_the_same_tricks_earn_nothing_where_only_data_is_exchanged():
+    # One kernel, and the one that changes most comes last.
     with tempfile.TemporaryDirectory() as home:
         kernel = session.Kernel(Path(home), 1, session.Limits())
         try:
-            checks = [getattr(ch05, f"q{n}") for n in PAYS[name]]
-            assert asked(kernel, TRICKS[name], checks) == [False] * len(checks)
+            for name, trick in TRICKS.items():
+                checks = [getattr(ch05, f"q{n}") for n in PAYS[name]]
+                assert asked(kernel, trick, checks) == [False] * len(checks), name
         finally:
             kernel.end()
 
@@ -454,7 +499,8 @@ def test_a_reply_is_never_executed(kernel, tmp_path):
             return os.system, ("touch {mark}",)
     buffer = io.BytesIO()
     torch.save({{"value": Bomb()}}, buffer)
-    real, get_ipython().answer = get_ipython().answer, lambda request: base64.b64encode(buffer.getvalue()).decode()
+    real, reply = get_ipython().answer, base64.b64encode(buffer.getvalue()).decode()
+    get_ipython().answer = lambda request: reply
     """
     assert kernel.run(textwrap.dedent(bomb), 20) == ""
     try:
@@ -486,68 +532,29 @@ def test_a_kernel_is_told_nothing_it_could_use(kernel):
     }
     ours |= {"OMP_NUM_THREADS", "TORCH_COMPILE_DISABLE"}
     assert ours <= names
-    # What Python, IPython and ipykernel set by themselves.
-    assert not {n for n in names - ours if n not in ("LC_CTYPE", "PWD", "SHLVL", "_")} - set(session_extras())
+    # The rest is what Python, IPython and ipykernel set by themselves.
+    extras = "CLICOLOR CLICOLOR_FORCE FORCE_COLOR GIT_PAGER PAGER TERM PYDEVD_USE_FRAME_EVAL"
+    assert names - ours <= {*extras.split(), "LC_CTYPE", "PWD", "SHLVL", "_"}
     assert json.loads(argv[1]).keys() <= {"DATA", "CPU", "FSIZE", "CORE", "NPROC"} and len(argv) <= 4
-
-
-def session_extras():
-    return "CLICOLOR CLICOLOR_FORCE FORCE_COLOR GIT_PAGER PAGER TERM PYDEVD_USE_FRAME_EVAL".split()
 
 
 # Other processes. Where submissions run as another user there is nothing to open: these are about oneself.
 
-FORGE = """
-import json, os, struct
-said = {"questions": {f"q{n}": [3, 3, []] for n in range(1, 7)}}
-said = json.dumps(said).encode()
-for fd in range(3, 64):
-    try:
-        pipe = os.open(f"/proc/{os.getppid()}/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK)
-        if "pipe" in os.readlink(f"/proc/self/fd/{pipe}") or "socket" in os.readlink(f"/proc/self/fd/{pipe}"):
-            os.write(pipe, struct.pack("!i", len(said)) + said)
-    except OSError as error:
-        pass
-"""
-OPEN = "from tools.grade import apart, marking\nmarking.keep_private = apart.keep_private = lambda: None"
-SPY = """
-import os
-found, pid = [], os.getppid()
-while pid > 1:
-    for name in "cmdline", "environ":
-        try:
-            found.append(open(f"/proc/{pid}/{name}").read().replace(chr(0), " "))
-        except OSError as error:
-            found.append(str(error))
-    pid = int(open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[1])
-raise ValueError([text[text.find("SEED"):][:40] if "SEED" in text else text[:40] for text in found])
-"""
 
-
-@pytest.fixture(scope="module")
-def spies(autograder, notebooks, tmp_path_factory):
-    """The marks of two untouched notebooks with a cell each, with the marking private and with it open."""
-    rows = []
-    for before in "", OPEN:
-        folder = tmp_path_factory.mktemp("spies") / "class"
-        folder.mkdir()
-        nbformat.write(with_cell(notebooks[1], "def iwae", FORGE), folder / "forger.ipynb")
-        nbformat.write(with_cell(notebooks[1], "def iwae", SPY), folder / "spy.ipynb")
-        rows.append(grade_folder(autograder, folder, before=before, SEED="mnemosyne")[0])
-    return rows
-
-
-def test_a_report_cannot_be_forged_through_proc(spies):
-    private, _ = spies
-    assert marks(private["forger"]) == NONE and "15" not in private["forger"]["remarks"]
-    assert "mnemosyne" not in str(private["spy"])
+def test_a_report_cannot_be_forged_nor_the_seed_read_through_proc(klass):
+    # What they earn is in the table above.
+    assert "mnemosyne" not in str(klass[0]) and klass[0]["forger"]["total"] == "0"
+    assert "python" in klass[0]["spy"]["remarks"]  # a command line, which anybody may read
 
 
 @pytest.mark.skipif(OWN_USER, reason="submissions run as another user here")
-def test_the_same_report_is_forged_and_the_seed_read_where_the_marking_is_open(spies):
-    _, opened = spies
-    assert marks(opened["forger"]) == [3] * 6
-    assert "mnemosyne" in opened["spy"]["remarks"]
+def test_both_could_be_where_the_marking_was_open(autograder, notebooks, tmp_path):
+    folder = tmp_path / "class"
+    folder.mkdir()
+    nbformat.write(with_cell(notebooks[1], "def iwae", FORGE), folder / "forger.ipynb")
+    nbformat.write(with_cell(notebooks[1], "def iwae", SPY), folder / "spy.ipynb")
+    sheet, _ = grade_folder(autograder, folder, before=OPEN, SEED="mnemosyne")
+    assert marks(sheet["forger"]) == [3] * 6 and "mnemosyne" in sheet["spy"]["remarks"]
 
 
 @pytest.mark.skipif(OWN_USER, reason="submissions run as another user here")
@@ -556,10 +563,9 @@ def test_a_marking_process_that_was_stopped_is_ended(autograder, notebooks, tmp_
     folder = tmp_path / "class"
     folder.mkdir()
     nbformat.write(with_cell(notebooks[0], "def iwae", stop), folder / "a.ipynb")
-    nbformat.write(notebooks[0], folder / "b.ipynb")
     short = "from tools.grade import marking\nmarking.MARGIN = 4"
     sheet, _ = grade_folder(autograder, folder, "--total-seconds", "26", before=short)
-    assert "look at this one by hand" in sheet["a"]["remarks"] and marks(sheet["b"]) == FULL
+    assert "look at this one by hand" in sheet["a"]["remarks"]
 
 
 # The command.
@@ -603,25 +609,12 @@ def test_nobody_is_marked_where_the_marker_fails(autograder, notebooks, tmp_path
     assert not (tmp_path / "class-marks" / "marks.csv").exists()
 
 
-RANDOM = """
-import random, numpy as np
-iwae = lambda log_w: torch.full((3,), torch.rand(()) + random.random() + np.random.rand())
-first_order_gap = lambda m, s, K: 1.1 * s  # a mistake without a name is told in numbers
-"""
+def test_a_seed_makes_a_run_repeatable(klass):
+    one, again = ((klass[1] / f"{name}.html").read_text("utf-8") for name in ("random", "again"))
+    assert one.replace("random", "") == again.replace("again", "")
+    assert "was expected" in one
 
 
-def test_a_seed_makes_a_run_repeatable(autograder, notebooks, tmp_path):
-    folder = tmp_path / "one"
-    folder.mkdir()
-    nbformat.write(with_cell(notebooks[1], "the end", RANDOM), folder / "a.ipynb")
-    pages = []
-    for seed in "7", "7", "8":
-        out = grade_folder(autograder, folder, SEED=seed)[1]
-        pages.append((out / "a.html").read_text("utf-8"))
-    one, again, other = pages
-    assert one == again != other
-
-
-def test_half_the_points_are_for_the_hidden_checks(klass, kernel):
-    rows = [row for row in klass[0].values() if 0 < marks(row)[4] < 3]
-    assert base64 and time and rows is not None
+def test_half_the_points_are_for_the_hidden_checks(klass):
+    page = (klass[1] / "half.html").read_text("utf-8")
+    assert "As in the notebook: ✓" in page and "Further checks: ✗ iwae of a single sample" in page

@@ -67,7 +67,8 @@ class Kernel:
         command += [sys.executable, Path(__file__).with_name("kernel.py"), json.dumps(most), "-f", file]
         environment = self._environment()
         if user is not None:
-            subprocess.run(["chown", "-R", f"{user}:{user}", home], check=True)
+            os.chmod(home, 0o711)  # to be passed through, and stays ours: what lies in it cannot be exchanged
+            subprocess.run(["chown", "-R", f"{user}:{user}", self.folder], check=True)
         quiet = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
         self.process = subprocess.Popen(
             command, cwd=self.folder / "work", env=environment, start_new_session=True, **quiet
