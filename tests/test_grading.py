@@ -89,22 +89,24 @@ CELLS = {
     "stubborn": (
         "import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True:\n    time.sleep(1)",
         FULL,
-        "had to be ended; it was left out",
+        "had to be ended, it was left out",
     ),
-    "crashes": ("import os\nos.abort()", FULL, "ended the process (SIGABRT); it was left out"),
+    "crashes": ("import os\nos.abort()", FULL, "ended the process (SIGABRT), it was left out"),
     "kills": (
         "import os, signal\nos.kill(os.getppid(), signal.SIGKILL)",
         FULL if OWN_USER else NONE,
         "PermissionError" if OWN_USER else "look at this one by hand",
     ),
 }
-# Replaces the function `resample` of a perfect notebook, which then earns the rest.
+# The last cells of an otherwise perfect notebook.
 ANSWERS = {
     "slow": "import time\ndef resample(z, log_w):\n    time.sleep(1000)",
-    "floods": (
-        "from vaelearn.exercises import answers\n"
-        "answers.plain = lambda value: torch.zeros(1).expand(2**36) if value.dim() == 2 else value.detach()"
-    ),
+    "floods": """
+from vaelearn.exercises import answers
+def plain(value, plain=answers.plain):
+    return torch.zeros(1).expand(2**36) if getattr(value, "ndim", 0) == 2 else plain(value)
+answers.plain = plain
+""",
 }
 ERROR = 'raise ValueError("\\udcff \\x00 \\x1b[31m;=1+1;+cmd|X;\\n=2+2\\t@SUM(1)\\u2028=3+3 <b>")'
 
@@ -126,13 +128,12 @@ SPY = """
 import os
 found, pid = [], os.getppid()
 while pid > 1:
-    for name in "cmdline", "environ":
-        try:
-            found.append(open(f"/proc/{pid}/{name}").read().replace(chr(0), " "))
-        except OSError as error:
-            found.append(str(error))
+    try:
+        found.append(open(f"/proc/{pid}/environ").read().partition("SEED")[2][:20])
+    except OSError as error:
+        found.append(error.strerror)
     pid = int(open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[1])
-raise ValueError([text[text.find("SEED"):][:40] if "SEED" in text else text[:40] for text in found])
+raise ValueError(found)
 """
 RANDOM = """
 import random, numpy as np
@@ -229,8 +230,8 @@ def klass(autograder, notebooks, temporary, tmp_path_factory):
     (folder / "mac" / "__MACOSX" / "._mine.ipynb").touch()
 
     heavy = json.loads(nbformat.writes(helped))
-    code = next(cell for cell in heavy["cells"] if cell["cell_type"] == "code")
-    code["outputs"] = [{"output_type": "stream", "name": "stdout", "text": ["y" * 60 * 2**20]}]
+    cell = next(cell for cell in heavy["cells"] if cell["cell_type"] == "code")
+    cell["outputs"] = [{"output_type": "stream", "name": "stdout", "text": ["y" * 60 * 2**20]}]
     (folder / "mac" / "mine.ipynb").write_text(json.dumps(heavy), "utf-8-sig")
 
     (folder / "corrupt.ipynb").write_text('{"cells": [')
@@ -266,7 +267,7 @@ LINK = "this is a link"
         ("leaves", FULL, ""),
         *((name, expected, remark) for name, (_, expected, remark) in CELLS.items()),
         ("slow", [2, 2, 2, 3, 0, 3], ""),
-        ("floods", [0, 2, 2, 0, 3, 3], ""),
+        ("floods", [0, 2, 2, 3, 0, 3], ""),
         ("half", [1, 0, 0, 0, 0, 0], "TypeError"),
         ("forger", NONE, "TypeError"),
         ("spy", FULL, "ValueError"),
@@ -544,7 +545,7 @@ def test_a_kernel_is_told_nothing_it_could_use(kernel):
 def test_a_report_cannot_be_forged_nor_the_seed_read_through_proc(klass):
     # What they earn is in the table above.
     assert "mnemosyne" not in str(klass[0]) and klass[0]["forger"]["total"] == "0"
-    assert "python" in klass[0]["spy"]["remarks"]  # a command line, which anybody may read
+    assert "Permission denied" in klass[0]["spy"]["remarks"]
 
 
 @pytest.mark.skipif(OWN_USER, reason="submissions run as another user here")
@@ -560,12 +561,20 @@ def test_both_could_be_where_the_marking_was_open(autograder, notebooks, tmp_pat
 @pytest.mark.skipif(OWN_USER, reason="submissions run as another user here")
 def test_a_marking_process_that_was_stopped_is_ended(autograder, notebooks, tmp_path):
     stop = "import os, signal\nos.kill(os.getppid(), signal.SIGSTOP)"
-    folder = tmp_path / "class"
-    folder.mkdir()
-    nbformat.write(with_cell(notebooks[0], "def iwae", stop), folder / "a.ipynb")
-    short = "from tools.grade import marking\nmarking.MARGIN = 4"
-    sheet, _ = grade_folder(autograder, folder, "--total-seconds", "26", before=short)
-    assert "look at this one by hand" in sheet["a"]["remarks"]
+    nbformat.write(with_cell(notebooks[0], "def iwae", stop), tmp_path / "a.ipynb")
+    program = """
+import sys
+from pathlib import Path
+from tools.grade import apart, marking, session
+apart.keep_private()
+marking.MARGIN = 4
+tests = sorted(Path(sys.argv[2]).glob("05/autograder/tests/q*.py"))
+(report,) = marking.mark_all([Path(sys.argv[1])], 1, tests, session.Limits(submission=30), "seed")
+print(report.remarks)
+"""
+    command = [sys.executable, "-c", program, str(tmp_path / "a.ipynb"), str(autograder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)
+    assert "look at this one by hand" in done.stdout, done.stderr
 
 
 # The command.

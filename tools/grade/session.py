@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from jupyter_client import BlockingKernelClient, write_connection_file
 
-from .apart import end_children, somebody
+from .apart import somebody
 
 GRACE = 5.0  # seconds to react to an interrupt, as Ctrl-C would give, before the process is ended
 START = 120.0  # seconds for a kernel to begin: its imports are not the learner's time
@@ -149,7 +149,8 @@ class Kernel:
     def end(self) -> None:
         self.alive = False
         self.client.stop_channels()
-        end_children()
+        self.process.kill()
+        self.process.wait()
 
 
 def _ended(code: int) -> str:
