@@ -1,9 +1,11 @@
 """The graded exercises: sources and what is built of them, every check, every natural wrong answer."""
 
 import importlib.util
+import inspect
+import itertools
 import math
 import re
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import nbformat
@@ -118,6 +120,72 @@ def test_untouched_stubs_pass_no_check(name, question, namespaces):
     for checks in (Grader(int(name[:2])).checks, module(name, "hidden")):
         with pytest.raises(Wrong):
             examine(getattr(checks, question), answers, 1)
+
+
+def changed(answers, check, change):
+    """The answers of `check`, with change(value, n) for each number or tensor that their n-th call returns."""
+    calls = itertools.count(1)
+
+    def each(value, n):
+        if isinstance(value, dict):
+            return {key: each(item, n) for key, item in value.items()}
+        return [each(item, n) for item in value] if isinstance(value, (list, tuple)) else change(value, n)
+
+    def function(answer):
+        return lambda *args, **kwargs: each(answer(*args, **kwargs), next(calls))
+
+    names = [name for name in inspect.signature(check).parameters if callable(answers.get(name))]
+    return answers | {name: function(answers[name]) for name in names}
+
+
+FORMS = {
+    "no gradient": lambda value, _: value.detach() if isinstance(value, torch.Tensor) else value,
+    "numpy": lambda value, _: value.detach().numpy() if isinstance(value, torch.Tensor) else value,
+    "float32": lambda value, _: value.float() if getattr(value, "dtype", None) == torch.float64 else value,
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("name", "question"), QUESTIONS)
+def test_a_form_that_passes_the_public_check_passes_the_hidden_one(name, question, form, namespaces):
+    public = getattr(Grader(int(name[:2])).checks, question)
+    hidden = getattr(module(name, "hidden"), question)
+    answers = changed(namespaces(name, "autograder"), public, FORMS[form])
+    try:
+        examine(public, answers, 1)
+    except Wrong:
+        return  # the learner was told at once
+    examine(hidden, answers, 1)
+
+
+@pytest.mark.parametrize(("name", "question"), QUESTIONS)
+def test_no_call_may_return_nan(name, question, namespaces):
+    check, reference = getattr(module(name, "hidden"), question), namespaces(name, "autograder")
+    calls = set()
+
+    def spoil(value, n, spoiled=None):
+        calls.add(n)
+        number = isinstance(value, float) or getattr(value, "dtype", None) in (torch.float32, torch.float64)
+        return value * math.nan if number and n == spoiled else value
+
+    examine(check, changed(reference, check, spoil), 1)
+    for spoiled in sorted(calls)[:8]:
+        with pytest.raises(Wrong):
+            examine(check, changed(reference, check, partial(spoil, spoiled=spoiled)), 1)
+
+
+@pytest.mark.parametrize("good", ["KL", "JS", "MMD", "Stein"])
+def test_nan_beside_a_right_number_does_not_pass(good, namespaces):
+    name = "11_other_divergences"
+    answers, check = namespaces(name, "autograder"), module(name, "hidden").q3
+    right = answers["missing_modes"]
+
+    def missing_modes(n, r, *more):
+        said = right(n, r, *more)
+        return said if r < n else {key: said[key] if key == good else math.nan for key in said}
+
+    with pytest.raises(Wrong, match="each divergence is 0"):
+        examine(check, answers | {"missing_modes": missing_modes}, 1)
 
 
 WRONG = [(name, n) for name in SETS for n in range(len(module(name, "wrong").wrong))]

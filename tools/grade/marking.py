@@ -4,12 +4,12 @@ import hashlib
 import json
 import multiprocessing
 import resource
-import signal
 import tempfile
 import time
 from dataclasses import asdict
 from multiprocessing.connection import wait
 from pathlib import Path
+from threading import Timer
 
 import torch
 from otter.execute import Checker
@@ -74,11 +74,14 @@ def mark_all(paths: list[Path], jobs: int, tests: list[Path], limits: Limits, se
                     process.kill()  # one that was stopped answers to nothing else
             for pipe in wait(list(running), timeout=1):
                 path, home, number, _, process = running.pop(pipe)
+                patience = Timer(GRACE, process.kill)  # it may be stopped halfway through its report
+                patience.start()
                 try:
                     said = json.loads(pipe.recv_bytes(REPORT_BYTES))
                 except (EOFError, OSError):
                     said = {"remarks": ["its marking was ended from outside: look at this one by hand"]}
-                process.join(GRACE)
+                process.join()
+                patience.cancel()
                 end_children(but=[process.pid for *_, process in running.values()])
                 remove(home, somebody(number)[1])
                 if "no kernel" in said:
@@ -93,8 +96,6 @@ def mark_all(paths: list[Path], jobs: int, tests: list[Path], limits: Limits, se
 def _mark_into(pipe, path, home, number, tests, limits, seed):
     # A process for each learner: should a submission find and kill it, the others go on.
     keep_private()
-    signal.signal(signal.SIGALRM, _late)
-    signal.alarm(int(limits.submission + MARGIN / 2))
     resource.setrlimit(resource.RLIMIT_DATA, (limits.memory, limits.memory))
     # A forked process may not start the threads of its parent's pool.
     torch.set_num_threads(1)
@@ -105,7 +106,3 @@ def _mark_into(pipe, path, home, number, tests, limits, seed):
     except Exception as error:
         said = {"remarks": [f"marking failed on this one ({type(error).__name__}: {error})"[:TEXT]]}
     pipe.send_bytes(json.dumps(said).encode())
-
-
-def _late(*_):
-    raise TimeoutError("it took too long")

@@ -7,9 +7,11 @@ import os
 import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
+from string import Template
 
 from vaelearn.exercises import typeset
 
+PAGE = Template(Path(__file__).with_name("page.html").read_text("utf-8"))
 LONGEST = 2000  # characters of a cell of the sheet
 
 
@@ -72,11 +74,11 @@ def write_page(report: Report, chapter: int, path: Path) -> None:
     )
     remarks = "".join(f"<li>{_typeset(text)}</li>" for text in report.remarks)
     path.write_text(
-        PAGE.format(
+        PAGE.substitute(
             learner=html.escape(printable(report.learner)),
             chapter=chapter,
-            total=report.total,
-            possible=report.possible,
+            total=f"{report.total:g}",
+            possible=f"{report.possible:g}",
             rows=rows,
             remarks=f"<h2>While the notebook ran</h2><ul>{remarks}</ul>" if remarks else "",
         ),
@@ -87,24 +89,3 @@ def write_page(report: Report, chapter: int, path: Path) -> None:
 
 def _typeset(text: str) -> str:
     return typeset(printable(text))
-
-
-PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{learner}, exercises {chapter}</title>
-<style>
-  :root {{ color-scheme: light dark }}
-  body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 50rem; margin: 2rem auto; padding: 0 1rem }}
-  table {{ border-collapse: collapse; width: 100% }}
-  th, td {{ border-top: 1px solid #8888; padding: .5rem; text-align: left; vertical-align: top }}
-  td:last-child, li {{ overflow-wrap: anywhere }}
-  td:nth-child(2) {{ white-space: nowrap }}
-  hr {{ border: 0; border-top: 1px dotted #8888 }}
-</style>
-<h1>{learner}</h1>
-<p>Exercises of chapter {chapter}: <strong>{total:g} of {possible:g}</strong>.
-Each question is checked as in the notebook, then on the teacher's own instances.</p>
-<table>{rows}</table>
-{remarks}
-</html>
-"""

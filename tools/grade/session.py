@@ -22,7 +22,7 @@ from jupyter_client import BlockingKernelClient, write_connection_file
 from .apart import somebody
 
 GRACE = 5.0  # seconds to react to an interrupt, as Ctrl-C would give, before the process is ended
-START = 120.0  # seconds for a kernel to begin: its imports are not the learner's time
+START = 500.0  # seconds for a kernel to begin: its imports are not the learner's time
 FILE_BYTES = 512 * 2**20  # no file of a submission may grow beyond this
 THREADS = 512  # of all processes of a submission that runs as a user of its own
 UNREADABLE = "answered with something unreadable"
@@ -58,17 +58,15 @@ class Kernel:
         self.folder = Path(tempfile.mkdtemp(dir=home))
         self.client = BlockingKernelClient()
         beside(self.folder / "work")
-        command, user = somebody(number)
+        key, socket = secrets.token_hex().encode(), f"{self.folder}/kernel"
+        file, connection = write_connection_file(f"{socket}.json", ip=socket, transport="ipc", key=key)
+        environment, (command, user) = self._environment(), somebody(number)
         most = {"DATA": limits.memory, "CPU": int(limits.submission), "FSIZE": FILE_BYTES, "CORE": 0}
         if user is not None:
             most["NPROC"] = THREADS
-        key, socket = secrets.token_hex().encode(), f"{self.folder}/kernel"
-        file, connection = write_connection_file(f"{socket}.json", ip=socket, transport="ipc", key=key)
-        command += [sys.executable, Path(__file__).with_name("kernel.py"), json.dumps(most), "-f", file]
-        environment = self._environment()
-        if user is not None:
-            os.chmod(home, 0o711)  # to be passed through, and stays ours: what lies in it cannot be exchanged
+            os.chmod(home, 0o711)  # to be passed through; it stays ours, so that nothing in it is exchanged
             subprocess.run(["chown", "-R", f"{user}:{user}", self.folder], check=True)
+        command += [sys.executable, Path(__file__).with_name("kernel.py"), json.dumps(most), "-f", file]
         quiet = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
         self.process = subprocess.Popen(
             command, cwd=self.folder / "work", env=environment, start_new_session=True, **quiet

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -33,7 +34,7 @@ class Submission(dict):
             notebook = _notebook(path)
             self.cells = _code(notebook)
             if path.is_dir():
-                beside = partial(shutil.copytree, notebook.parent, ignore=_not_beside)
+                beside = partial(_copy, notebook.parent)
         except ValueError as error:
             self.broken = str(error)
             self.remarks.append(self.broken)
@@ -137,10 +138,6 @@ def hidden(path: Path) -> bool:
     return any(part.startswith((".", "__MACOSX")) for part in path.parts)
 
 
-def _not_beside(folder: str, names: list[str]) -> list[str]:
-    """What is not copied: hidden files, links, and what is neither file nor folder."""
-
-    def plain(path):
-        return not hidden(Path(path.name)) and not path.is_symlink() and (path.is_dir() or path.is_file())
-
-    return [name for name in names if not plain(Path(folder, name))]
+def _copy(folder: Path, to: Path) -> None:
+    with suppress(shutil.Error):  # of what is neither file nor folder nor link, when all else is copied
+        shutil.copytree(folder, to, symlinks=True, ignore=shutil.ignore_patterns(".*", "__MACOSX"))
