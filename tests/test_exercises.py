@@ -123,7 +123,7 @@ def test_untouched_stubs_pass_no_check(name, question, namespaces):
 
 
 def changed(answers, check, change):
-    """The answers of `check`, with change(value, n) for each number or tensor that their n-th call returns."""
+    """The answers of `check`, with change(value, n) for each number or tensor of their n-th call."""
     calls = itertools.count(1)
 
     def each(value, n):
@@ -164,8 +164,8 @@ def test_no_call_may_return_nan(name, question, namespaces):
     calls = set()
 
     def spoil(value, n, spoiled=None):
-        calls.add(n)
         number = isinstance(value, float) or getattr(value, "dtype", None) in (torch.float32, torch.float64)
+        calls.update([n] * number)
         return value * math.nan if number and n == spoiled else value
 
     examine(check, changed(reference, check, spoil), 1)
