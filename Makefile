@@ -60,9 +60,10 @@ exercises: $(READY) ## open the graded exercises in JupyterLab, in copies that a
 assign: $(READY) ## build student notebooks, solutions and autograders from exercises/NN_name
 	@$(PY) tools/assign.py
 
-grade: assign ## mark a folder of submissions: make grade SET=5 FROM=folder
+grade: $(READY) ## mark a folder of submissions: make grade SET=5 FROM=folder
 	@[ -n "$(SET)" ] && [ -n "$(FROM)" ] || { echo "Say which set, and where the notebooks are: make grade SET=5 FROM=folder"; exit 2; }
-	@$(PY) tools/grade.py $(SET) "$(FROM)" $(GRADE_FLAGS)
+	@$(PY) tools/assign.py $(SET)
+	@$(PY) -m tools.grade $(SET) "$(FROM)" $(GRADE_FLAGS)
 
 bench: $(READY) $(if $(PEERS),$(PEERS_READY)) ## time a training step against its products; PEERS=1: beside other libraries
 	@# glibc would hand freed pages back and fault them in again at every step: that would be timed as well.
