@@ -1,6 +1,7 @@
 """The stored tables are what their scripts make: of each, one run is made again, whole."""
 
 import json
+from functools import cache, partial
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from benchmarks import divergences, layers, remedies
 # Of each table a cheap method, its columns in nats, and one that counts units.
 SAMPLE = [
     (remedies, "remedies", "VAE", ("bound", "log_likelihood"), "active_units"),
-    (divergences, "divergences", "MMD 100", ("nll", "reconstruction", "kl", "mutual_information"), None),
+    (divergences, "divergences", "ELBO", ("nll", "reconstruction", "kl", "mutual_information"), None),
     (layers, "layers", "VAE 1, 2 layers", ("nll", "elbo"), "active_units 0.1"),
 ]
 
@@ -25,21 +26,40 @@ def test_every_stored_table_has_a_sample():
     assert {stored.stem for stored in (ROOT / "book" / "results").glob("*.json")} == {s[1] for s in SAMPLE}
 
 
-@pytest.mark.parametrize(("script", "name", "method", "nats", "units"), SAMPLE, ids=[s[1] for s in SAMPLE])
-def test_one_run_of_the_table_comes_out_again(script, name, method, nats, units):
-    (stored,) = [r for r in table(name)["digits"]["runs"] if (r["method"], r["seed"]) == (method, 0)]
+def stored_run(name, method):
+    (row,) = [r for r in table(name)["digits"]["runs"] if (r["method"], r["seed"]) == (method, 0)]
+    return row
+
+
+@cache
+def run_again(script, method):
     default = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
     try:
-        row = script.run(method, 0, vl.data.load("digits"), script.PROTOCOLS["digits"], None)
+        return script.run(method, 0, vl.data.load("digits"), script.PROTOCOLS["digits"], None)
     finally:
         torch.set_default_dtype(default)
+
+
+@pytest.mark.parametrize(("script", "name", "method", "nats", "units"), SAMPLE, ids=[s[1] for s in SAMPLE])
+def test_one_run_of_the_table_comes_out_again(script, name, method, nats, units):
+    stored, row = stored_run(name, method), run_again(script, method)
     assert {"method", "seed", *row} == {*stored}
     for column in nats:
         # So far may another machine's rounding carry a whole run.
         assert row[column] == pytest.approx(stored[column], abs=0.25)
     if units:
         assert (torch.tensor(row[units]) - torch.tensor(stored[units])).abs().max() <= 1
+
+
+def test_a_gap_to_the_elbo_comes_out_again():
+    """Chapter 11 claims gaps of 0.1 to 0.24 nats, paired by seed: the tolerance is below all of them."""
+
+    def gap(run):
+        return run("Stein 10")["nll"] - run("ELBO")["nll"]
+
+    again, stored = gap(partial(run_again, divergences)), gap(partial(stored_run, "divergences"))
+    assert again == pytest.approx(stored, abs=0.05)
 
 
 @pytest.mark.parametrize(("script", "name"), [s[:2] for s in SAMPLE], ids=[s[1] for s in SAMPLE])
