@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_CACHE_DIR    := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help book html setup test lab exercises assign grade bench execute format check clean
+.PHONY: help book html setup test lab exercises assign grade bench sweep execute format check clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -56,6 +56,9 @@ grade: assign ## mark a folder of submissions: make grade SET=5 FROM=folder
 bench: $(READY) ## time a training step against its matrix products alone
 	@# glibc would hand freed pages back and fault them in again at every step: that would be timed as well.
 	@MALLOC_TRIM_THRESHOLD_=2000000000 MALLOC_MMAP_THRESHOLD_=1000000000 $(PY) benchmarks/speed.py
+
+sweep: $(READY) ## does each claim hold under other seeds? make sweep SEEDS=5 (CHAPTER=book/01_....ipynb)
+	@$(PY) tools/sweep.py --seeds $(or $(SEEDS),5) --threads $(or $(THREADS),1) $(CHAPTER)
 
 execute: $(READY) ## run the chapters again and store their outputs (one: CHAPTER=book/01_....ipynb)
 	@OMP_NUM_THREADS=1 $(PY) -m jupyter nbconvert --to notebook --execute --inplace \
