@@ -8,13 +8,14 @@ import torch
 from conftest import ROOT
 
 import vaelearn as vl
-from benchmarks import divergences, layers, remedies
+from benchmarks import divergences, frozen, layers, remedies
 
 # Of each table a cheap method, its columns in nats, and one that counts units.
 SAMPLE = [
     (remedies, "remedies", "VAE", ("bound", "log_likelihood"), "active_units"),
     (divergences, "divergences", "ELBO", ("nll", "reconstruction", "kl", "mutual_information"), None),
     (layers, "layers", "VAE 1, 2 layers", ("nll", "elbo"), "active_units 0.1"),
+    (frozen, "frozen", "its own", ("L_1", "L_8", "L_64", "log_likelihood"), None),
 ]
 
 
@@ -71,3 +72,20 @@ def test_the_table_is_whole_and_by_todays_protocol(script, name):
         assert sorted(runs) == sorted(
             (m, s) for m in protocol.get("methods", script.METHODS) for s in range(protocol["seeds"])
         )
+
+
+def test_a_fresh_encoder_meets_a_decoder_that_stands_still(monkeypatch):
+    seen, train = [], frozen.runs.train
+
+    def watched(model, objective, *rest):
+        before = [p.clone() for p in model.decoder.parameters()]
+        encoder = [p.clone() for p in model.encoder.parameters()]
+        train(model, objective, *rest)
+        stood = all(map(torch.equal, before, model.decoder.parameters()))
+        seen.append((objective, stood, all(map(torch.equal, encoder, model.encoder.parameters()))))
+
+    monkeypatch.setattr(frozen.runs, "train", watched)
+    protocol = frozen.PROTOCOLS["digits"] | {"epochs": 1, "test_images": 5, "reference": 100}
+    frozen.run("DReG", 0, vl.data.load("digits"), protocol, None)
+    old, new = frozen.METHODS["IWAE"], frozen.METHODS["DReG"]
+    assert seen == [(old, False, False), (new, True, False)]
