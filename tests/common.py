@@ -28,7 +28,9 @@ from vaelearn.objectives import (
     DReG,
     InfoVAE,
     ReweightedWakeSleep,
+    Schedule,
     ScoreFunction,
+    Thinned,
     WakeSleep,
 )
 
@@ -42,7 +44,7 @@ class Row:
     make(model, K, M) gives it, with K samples in M repetitions where it has so many. phi and theta are
     the bounds, log_w (K, M, B) -> (M, B), whose exact gradients its own estimate; None is for those
     that estimate no bound's, which tests of their own must know. pooled: θ's bound takes all M·K samples.
-    discrete: z may be. least: the smallest batch. noise: the value has some where log w has none.
+    discrete: z may be. least: the smallest batch. reduction: its value is the bound of one `model.draw`.
     """
 
     make: Callable
@@ -51,7 +53,7 @@ class Row:
     pooled: bool = False
     discrete: bool = False
     least: int = 1
-    noise: bool = False
+    reduction: bool = True
 
     def __call__(self, model, K=2, M=3):
         torch.manual_seed(2)
@@ -78,7 +80,7 @@ elbo, iwae = bounds.elbo, bounds.iwae
 # Every way to train that the library has, each with the settings that change its gradients.
 OBJECTIVES = {
     "ELBO": Row(lambda model, K, M: ELBO(K), elbo, elbo),
-    "ELBO, analytic KL": Row(lambda model, K, M: ELBO(K, "analytic"), elbo, elbo, noise=True),
+    "ELBO, analytic KL": Row(lambda model, K, M: ELBO(K, "analytic"), elbo, elbo, reduction=False),
     "STL": Row(lambda model, K, M: STL(K), elbo, elbo),
     "ScoreFunction": Row(lambda model, K, M: ScoreFunction(K), elbo, elbo, discrete=True),
     "ScoreFunction, moving average": Row(lambda model, K, M: moving_average(K), elbo, elbo, discrete=True),
@@ -88,6 +90,7 @@ OBJECTIVES = {
     "ScoreFunction, leave-one-out": Row(
         lambda model, K, M: ScoreFunction(K, "leave-one-out"), elbo, elbo, discrete=True
     ),
+    "Schedule": Row(lambda model, K, M: Schedule(lambda epoch: ELBO(K), report=ELBO(K)), elbo, elbo),
     "WakeSleep": Row(lambda model, K, M: WakeSleep(), None, elbo, discrete=True),
     "IWAE": Row(lambda model, K, M: IWAE(K), iwae, iwae),
     "VR": Row(lambda model, K, M: VR(K, 0.4), renyi, renyi),
@@ -95,6 +98,8 @@ OBJECTIVES = {
     "CIWAE": Row(lambda model, K, M: CIWAE(K, 0.3), mixed, mixed),
     "PIWAE": Row(lambda model, K, M: PIWAE(K, M), iwae, iwae, pooled=True),
     "DReG": Row(lambda model, K, M: DReG(K), iwae, iwae),
+    "Thinned IWAE": Row(lambda model, K, M: Thinned(IWAE(K), 1.5), iwae, iwae, reduction=False),
+    "Thinned PIWAE": Row(lambda model, K, M: Thinned(PIWAE(K, M), 1.5), iwae, iwae, True, reduction=False),
     "VIMCO": Row(lambda model, K, M: VIMCO(K), iwae, iwae, discrete=True),
     "VIMCO, left-out": Row(lambda model, K, M: VIMCO(K, "left-out"), iwae, iwae, discrete=True),
     "ReweightedWakeSleep": Row(lambda model, K, M: ReweightedWakeSleep(K), None, iwae, discrete=True),

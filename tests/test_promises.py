@@ -42,9 +42,18 @@ TANH = torch.nn.Tanh
 DEFAULTS = {
     "bounds.log_mean_exp": {"dim": 0},
     "autoregressive.Autoregressive": {"activation": TANH},
+    "autoregressive.MaskedLinear": {"bias": True},
     "autoregressive.PixelByPixel.sample": {"progress": False},
+    "data.Rows": {"name": "data"},
+    "data.Scaled": {"maximum": 255},
+    # Rows of numbers; an image's event has three dimensions.
+    "distributions.BernoulliPixels": {"event_dims": 1},
+    "distributions.DiagonalNormal": {"event_dims": 1},
+    "distributions.bernoulli_log_prob": {"event_dims": 1},
     "distributions.Chain": {"top_down": False},
     # The kernel of Zhao et al.'s tables; the U-statistic, because a bias would be trained on.
+    "divergences.rbf": {"order": 0},
+    "divergences.imq": {"order": 0},
     "divergences.mmd": {"kernel": "rbf", "bandwidth": None, "unbiased": True},
     "divergences.stein_discrepancy": {"kernel": "rbf", "bandwidth": None, "unbiased": True},
     "divergences.MMD": {"kernel": "rbf", "bandwidth": None, "unbiased": True},
@@ -56,7 +65,7 @@ DEFAULTS = {
     "gradients.MovingAverage": {"decay": 0.9},
     "gradients.LearnedBaseline": {"hidden": (100,)},
     # L_5000 is what Burda et al. report as NLL.
-    "metrics.log_likelihood": {"K": 5000, "rows": 10_000, "defensive": False},
+    "metrics.log_likelihood": {"K": 5000, "defensive": False},
     "metrics.tightness": {"K": 64, "reference": 5000},
     "metrics.gradient_draws": {"draws": 1000},
     "metrics.gradient_moments": {"draws": 1000, "chunk": 100},
@@ -67,6 +76,7 @@ DEFAULTS = {
     "metrics.information": {"rows": 10_000},
     "metrics.few_label_accuracy": {"per_class": 10, "seed": 0},
     "models.LatentVariableModel.draw": {"sample_shape": (1, 1), "pathwise": True},
+    "models.LatentVariableModel.at": {"pathwise": True},
     "models.VAE.mlp": {
         "hidden": (200, 200),
         "likelihood": "bernoulli",
@@ -94,6 +104,7 @@ DEFAULTS = {
     "objectives.CIWAE": {"K": 64, "beta": 0.5},
     "objectives.PIWAE": {"K": 8, "M": 8},
     "objectives.DReG": {"K": 5},
+    "objectives.Thinned": {"c": 4.0},
     "objectives.VIMCO": {"K": 5, "baseline": "geometric"},
     "objectives.ReweightedWakeSleep": {"K": 5},
     # Zhao et al.'s MNIST setting; Higgins et al.'s β.
@@ -112,6 +123,7 @@ DEFAULTS = {
         "binarize": False,
         "seed": 0,
         "device": "auto",
+        "keep": "last",
         "progress": True,
     },
 }
