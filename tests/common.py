@@ -53,7 +53,7 @@ class Row:
     pooled: bool = False
     discrete: bool = False
     least: int = 1
-    noise: bool = False
+    reduction: bool = True
 
     def __call__(self, model, K=2, M=3):
         torch.manual_seed(2)
@@ -80,7 +80,7 @@ elbo, iwae = bounds.elbo, bounds.iwae
 # Every way to train that the library has, each with the settings that change its gradients.
 OBJECTIVES = {
     "ELBO": Row(lambda model, K, M: ELBO(K), elbo, elbo),
-    "ELBO, analytic KL": Row(lambda model, K, M: ELBO(K, "analytic"), elbo, elbo, noise=True),
+    "ELBO, analytic KL": Row(lambda model, K, M: ELBO(K, "analytic"), elbo, elbo, reduction=False),
     "STL": Row(lambda model, K, M: STL(K), elbo, elbo),
     "ScoreFunction": Row(lambda model, K, M: ScoreFunction(K), elbo, elbo, discrete=True),
     "ScoreFunction, moving average": Row(lambda model, K, M: moving_average(K), elbo, elbo, discrete=True),
@@ -90,6 +90,7 @@ OBJECTIVES = {
     "ScoreFunction, leave-one-out": Row(
         lambda model, K, M: ScoreFunction(K, "leave-one-out"), elbo, elbo, discrete=True
     ),
+    "Schedule": Row(lambda model, K, M: Schedule(lambda epoch: ELBO(K), report=ELBO(K)), elbo, elbo),
     "WakeSleep": Row(lambda model, K, M: WakeSleep(), None, elbo, discrete=True),
     "IWAE": Row(lambda model, K, M: IWAE(K), iwae, iwae),
     "VR": Row(lambda model, K, M: VR(K, 0.4), renyi, renyi),

@@ -88,7 +88,7 @@ def test_gradients_are_unbiased_for_a_discrete_latent(name, K):
     assert_unbiased_row(OBJECTIVES[name], scrambled(vl.exact.GaussianMixture(2, 3)), K, 1)
 
 
-@pytest.mark.parametrize("name", rows(lambda row: row.theta and not row.noise))
+@pytest.mark.parametrize("name", rows(lambda row: row.theta and row.reduction))
 def test_the_bound_is_the_reduction_of_one_draw(truth, x, name, monkeypatch):
     row, drawn, draw = OBJECTIVES[name], [], truth.draw
     monkeypatch.setattr(truth, "draw", lambda *a, **k: drawn.append(draw(*a, **k)) or drawn[-1])
@@ -168,6 +168,7 @@ OTHER = {
     "objective": [IWAE(7)],
     "c": [9.0],
 }
+NO_REPR = {"at"}  # a function: what it gave is in the history
 
 
 # What a schedule was in each epoch is compared one by one: see the tests of training.
@@ -178,6 +179,8 @@ def test_its_repr_is_the_same_in_every_process_and_holds_each_setting(truth, nam
     assert repr(one) == repr(other) and " at 0x" not in repr(one)
     make = maker(one)
     for setting, parameter in inspect.signature(make).parameters.items():
+        if setting in NO_REPR:
+            continue
         differing = 0
         for value in OTHER[setting]:
             try:

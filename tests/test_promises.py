@@ -43,6 +43,7 @@ DEFAULTS = {
     "bounds.log_mean_exp": {"dim": 0},
     "autoregressive.MaskedLinear": {"bias": True},
     "autoregressive.Autoregressive": {"activation": TANH},
+    "autoregressive.MaskedLinear": {"bias": True},
     "autoregressive.PixelByPixel.sample": {"progress": False},
     "data.Rows": {"name": "data"},
     # Bytes, unless something else is said.
@@ -55,6 +56,8 @@ DEFAULTS = {
     "divergences.rbf": {"order": 0},
     "divergences.imq": {"order": 0},
     # The kernel of Zhao et al.'s tables; the U-statistic, because a bias would be trained on.
+    "divergences.rbf": {"order": 0},
+    "divergences.imq": {"order": 0},
     "divergences.mmd": {"kernel": "rbf", "bandwidth": None, "unbiased": True},
     "divergences.stein_discrepancy": {"kernel": "rbf", "bandwidth": None, "unbiased": True},
     "divergences.MMD": {"kernel": "rbf", "bandwidth": None, "unbiased": True},
@@ -105,6 +108,7 @@ DEFAULTS = {
     "objectives.CIWAE": {"K": 64, "beta": 0.5},
     "objectives.PIWAE": {"K": 8, "M": 8},
     "objectives.DReG": {"K": 5},
+    "objectives.Thinned": {"c": 4.0},
     "objectives.VIMCO": {"K": 5, "baseline": "geometric"},
     "objectives.ReweightedWakeSleep": {"K": 5},
     # Zhao et al.'s MNIST setting; Higgins et al.'s β.
