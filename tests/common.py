@@ -44,7 +44,7 @@ class Row:
     make(model, K, M) gives it, with K samples in M repetitions where it has so many. phi and theta are
     the bounds, log_w (K, M, B) -> (M, B), whose exact gradients its own estimate; None is for those
     that estimate no bound's, which tests of their own must know. pooled: θ's bound takes all M·K samples.
-    discrete: z may be. least: the smallest batch. noise: the value is no reduction of one draw's log w.
+    discrete: z may be. least: the smallest batch. reduction: its value is the bound of one `model.draw`.
     """
 
     make: Callable
@@ -98,9 +98,8 @@ OBJECTIVES = {
     "CIWAE": Row(lambda model, K, M: CIWAE(K, 0.3), mixed, mixed),
     "PIWAE": Row(lambda model, K, M: PIWAE(K, M), iwae, iwae, pooled=True),
     "DReG": Row(lambda model, K, M: DReG(K), iwae, iwae),
-    "Thinned MIWAE": Row(lambda model, K, M: Thinned(MIWAE(K, M), 1.5), iwae, iwae, noise=True),
-    "Thinned PIWAE": Row(lambda model, K, M: Thinned(PIWAE(K, M), 1.5), iwae, iwae, pooled=True, noise=True),
-    "Schedule": Row(lambda model, K, M: Schedule(lambda epoch: ELBO(K), report=ELBO(K)), elbo, elbo),
+    "Thinned IWAE": Row(lambda model, K, M: Thinned(IWAE(K), 1.5), iwae, iwae, reduction=False),
+    "Thinned PIWAE": Row(lambda model, K, M: Thinned(PIWAE(K, M), 1.5), iwae, iwae, True, reduction=False),
     "VIMCO": Row(lambda model, K, M: VIMCO(K), iwae, iwae, discrete=True),
     "VIMCO, left-out": Row(lambda model, K, M: VIMCO(K, "left-out"), iwae, iwae, discrete=True),
     "ReweightedWakeSleep": Row(lambda model, K, M: ReweightedWakeSleep(K), None, iwae, discrete=True),

@@ -24,7 +24,7 @@ from common import (
 import vaelearn as vl
 from vaelearn import metrics, objectives
 from vaelearn.divergences import MMD, Adversarial
-from vaelearn.objectives import ELBO, IWAE, PathwiseBound, Step, WakeSleep
+from vaelearn.objectives import ELBO, Step, WakeSleep
 
 PHI, THETA = ("A", "c", "log_s"), ("W", "b", "log_sigma")
 
@@ -61,7 +61,7 @@ def test_every_objective_is_in_the_list(truth):
         for name, value in vars(objectives).items()
         if isinstance(value, type) and value.__module__ == objectives.__name__ and name[0] != "_"
     }
-    assert {type(row(truth)) for row in OBJECTIVES.values()} == public - {Step, PathwiseBound}
+    assert {type(row(truth)) for row in OBJECTIVES.values()} == public - {Step, objectives.PathwiseBound}
 
 
 def assert_unbiased_row(row, model, K, M):
@@ -103,7 +103,8 @@ def test_the_bound_is_the_reduction_of_one_draw(truth, x, name, monkeypatch):
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_a_discrete_latent_is_taken_or_refused_with_the_list_of_those_that_take_it(name):
     row, mixture = OBJECTIVES[name], scrambled(vl.exact.GaussianMixture(2, 3))
-    x = mixture.sample(30)[0]
+    torch.manual_seed(1)
+    x = mixture.sample(50)[0]
     objective = row(mixture, 2, 3)
     if row.discrete:
         objective(mixture, x).backward()
@@ -147,13 +148,12 @@ def test_a_critics_loss_reaches_the_critic_alone(truth, x, name):
 
 def maker(objective):
     """Its class; what has no default is given."""
-    of = type(objective)
-    needed = {
+    needs = {
         objectives.AAE: {"divergence": Adversarial(2)},
-        objectives.Thinned: {"objective": IWAE(8)},
+        objectives.Thinned: {"objective": ELBO(5)},
         objectives.Schedule: {"at": lambda epoch: ELBO(), "report": ELBO()},
     }
-    return partial(of, **needed[of]) if of in needed else of
+    return partial(type(objective), **needs.get(type(objective), {}))
 
 
 OTHER = {
@@ -165,14 +165,14 @@ OTHER = {
     "kl": ["analytic", "sampled"],
     "baseline": ["moving-average", "left-out"],
     "divergence": [MMD("rbf", 2.0)],
-    "objective": [IWAE(7)],
-    "c": [9.0],
+    "objective": [ELBO(6)],
+    "c": [2.0],
+    "report": [ELBO(6)],
 }
 NO_REPR = {"at"}  # a function: what it gave is in the history
 
 
-# What a schedule was in each epoch is compared one by one: see the tests of training.
-@pytest.mark.parametrize("name", [name for name in OBJECTIVES if name != "Schedule"])
+@pytest.mark.parametrize("name", OBJECTIVES)
 def test_its_repr_is_the_same_in_every_process_and_holds_each_setting(truth, name):
     """A checkpoint knows its objective by it."""
     one, other = OBJECTIVES[name](truth), OBJECTIVES[name](truth)
@@ -201,7 +201,7 @@ BAD = {
     "kl": ["closed"],
     "baseline": ["rloo"],
     "divergence": [],
-    "objective": [WakeSleep()],
+    "objective": [objectives.VIMCO(3)],
     "c": [0, math.nan],
     "at": [ELBO],
     "report": [ELBO],

@@ -41,20 +41,16 @@ def arguments(function):
 TANH = torch.nn.Tanh
 DEFAULTS = {
     "bounds.log_mean_exp": {"dim": 0},
-    "autoregressive.MaskedLinear": {"bias": True},
     "autoregressive.Autoregressive": {"activation": TANH},
     "autoregressive.MaskedLinear": {"bias": True},
     "autoregressive.PixelByPixel.sample": {"progress": False},
     "data.Rows": {"name": "data"},
-    # Bytes, unless something else is said.
     "data.Scaled": {"maximum": 255},
-    # A vector of latents or of pixels; an image has three.
-    "distributions.DiagonalNormal": {"event_dims": 1},
+    # Rows of numbers; an image's event has three dimensions.
     "distributions.BernoulliPixels": {"event_dims": 1},
+    "distributions.DiagonalNormal": {"event_dims": 1},
     "distributions.bernoulli_log_prob": {"event_dims": 1},
     "distributions.Chain": {"top_down": False},
-    "divergences.rbf": {"order": 0},
-    "divergences.imq": {"order": 0},
     # The kernel of Zhao et al.'s tables; the U-statistic, because a bias would be trained on.
     "divergences.rbf": {"order": 0},
     "divergences.imq": {"order": 0},
@@ -114,7 +110,6 @@ DEFAULTS = {
     # Zhao et al.'s MNIST setting; Higgins et al.'s β.
     "objectives.InfoVAE": {"alpha": 0.0, "lam": 1000.0, "kl": "analytic"},
     "objectives.BetaVAE": {"beta": 4.0, "kl": "analytic"},
-    "objectives.Thinned": {"c": 4.0},
     "objectives.AAE": {"lam": 1.0},
     "objectives.WAE": {"lam": 10.0},
     "plots.images": {"columns": 10},
