@@ -14,7 +14,7 @@ import torch
 import vaelearn as vl
 from benchmarks import runs
 from vaelearn.divergences import MMD, Adversarial, Stein
-from vaelearn.objectives import AAE, VAE, WAE, InfoVAE
+from vaelearn.objectives import AAE, ELBO, WAE, InfoVAE
 
 DIVERGENCES = {
     "MMD": lambda latent_dim: MMD(),
@@ -30,7 +30,7 @@ def infovae(divergence, lam):
 
 
 METHODS = {
-    "ELBO": lambda latent_dim: VAE(kl="analytic"),
+    "ELBO": lambda latent_dim: ELBO(kl="analytic"),
     **{f"{name} {lam}": infovae(name, lam) for name, lam in product(DIVERGENCES, WEIGHTS)},
     # The corner α = 1, where nothing holds a single posterior near the prior.
     "WAE 100": lambda latent_dim: WAE(100.0),

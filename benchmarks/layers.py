@@ -9,14 +9,14 @@ import torch
 
 import vaelearn as vl
 from benchmarks import runs
-from vaelearn.objectives import IWAE, VAE
+from vaelearn.objectives import ELBO, IWAE
 
 METHODS = {
-    "VAE 1, 1 layer": VAE(K=1),
-    "VAE 50, 1 layer": VAE(K=50),
+    "VAE 1, 1 layer": ELBO(K=1),
+    "VAE 50, 1 layer": ELBO(K=50),
     "IWAE 5, 1 layer": IWAE(K=5),
     "IWAE 50, 1 layer": IWAE(K=50),
-    "VAE 1, 2 layers": VAE(K=1),
+    "VAE 1, 2 layers": ELBO(K=1),
     "IWAE 5, 2 layers": IWAE(K=5),
     "IWAE 50, 2 layers": IWAE(K=50),
 }

@@ -10,14 +10,14 @@ import torch
 
 import vaelearn as vl
 from benchmarks import runs
-from vaelearn.objectives import CIWAE, IWAE, MIWAE, PIWAE, VAE
+from vaelearn.objectives import CIWAE, ELBO, IWAE, MIWAE, PIWAE
 
 METHODS = {
     "IWAE": IWAE(K=64),
     "PIWAE": PIWAE(K=8, M=8),
     "MIWAE": MIWAE(K=8, M=8),
     "CIWAE": CIWAE(K=64, beta=0.5),
-    "VAE": VAE(K=64),
+    "VAE": ELBO(K=64),
 }
 COMMON = {"batch_size": 100, "lr_first": 1e-3, "lr_last": 1e-4, "binarize": True, "K": 64, "reference": 5000}
 PROTOCOLS = {

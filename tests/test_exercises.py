@@ -15,7 +15,7 @@ import torch
 
 from tools import assign
 from vaelearn import bounds
-from vaelearn.exercises import Grader, Wrong, examine, expect
+from vaelearn.exercises import CHAPTERS, Grader, Wrong, examine, expect
 from vaelearn.exercises.answers import Answer, gradient_of
 
 ROOT = Path(__file__).parents[1]
@@ -103,6 +103,36 @@ def test_each_set_has_four_to_six_questions_of_several_kinds(name):
     kinds = re.findall(r"\*(Implement|Derive|Predict|Repair)[,.]", text)
     assert 4 <= len(Grader(int(name[:2])).questions) == len(kinds) <= 6
     assert len(set(kinds)) >= 3
+
+
+def test_every_chapter_has_its_set_and_every_set_all_its_parts():
+    chapters = {page.stem for page in (ROOT / "book").glob("[0-9][0-9]_*.ipynb")}
+    assert {*SETS} == chapters == {page.stem for page in (ROOT / "exercises" / "student").glob("*.ipynb")}
+    numbers = sorted(int(name[:2]) for name in SETS)
+    assert numbers == CHAPTERS
+    solutions = ROOT / "vaelearn" / "exercises" / "solutions"
+    assert numbers == sorted(int(page.stem) for page in solutions.glob("*.md"))
+
+
+def test_every_count_of_chapters_is_right():
+    """ "Chapters 1 to 11 are here": on pages, in the README and in what the tools say."""
+    pages = [*(ROOT / "book").glob("*.md"), *(ROOT / "tools").glob("*.py"), *ROOT.glob("*.md")]
+    pages += (ROOT / "vaelearn").rglob("*.py")
+    counts = re.compile(r"(?i)\b(?:chapters?|those of|sets?) 1 to (\d+)")
+    found = {page: {*map(int, counts.findall(page.read_text("utf-8")))} for page in pages}
+    assert {page: numbers for page, numbers in found.items() if numbers - {max(CHAPTERS)}} == {}
+    assert any(found.values())
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_every_count_of_questions_is_right(name):
+    count = len(Grader(int(name[:2])).questions)
+    page = (ROOT / "book" / "graded_exercises.md").read_text("utf-8")
+    assert re.findall(rf"{name}\.ipynb\) \| (\d+) \|", page) == [str(count)]
+    source = (SETS[name] / "source.py").read_text("utf-8")
+    words = {4: "four", 5: "five", 6: "six"}
+    for said in re.findall(r"(?i)\b(four|five|six|seven|eight) questions\b", source):
+        assert said.lower() == words[count]
 
 
 @pytest.mark.parametrize(("name", "question"), QUESTIONS)
@@ -312,7 +342,7 @@ def test_solutions_open_after_a_try():
 
 
 def test_unknown_sets_and_questions_say_which_there_are():
-    with pytest.raises(ValueError, match="1 to 11"):
+    with pytest.raises(ValueError, match="There are sets for 1, 2, 3"):
         Grader(99)
     with pytest.raises(ValueError, match="q1, q2, q3, q4, q5"):
         Grader(5).check("q9")

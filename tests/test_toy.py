@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import distributions as D
 
-from vaelearn.exact import TwoClusters
+from vaelearn.toy import TwoClusters
 
 PLACES = [(0.0, 1.0, 0.3), (0.8, 0.6, 0.4), (-1.5, 0.5, 0.2), (3.0, 1.7, 0.5)]
 

@@ -3,20 +3,18 @@
 `LinearGaussian` (probabilistic PCA) and `GaussianMixture` speak the protocol of
 `LatentVariableModel`, so whatever trains or measures a VAE trains and measures them. They also
 know log p(x), the true posterior, the ELBO of any q in their family and the maximum of the
-likelihood (the mixture by EM), all in closed form. `TwoClusters` is a toy of one dimension
-whose average ELBO splits exactly, by quadrature.
+likelihood (the mixture by EM), all in closed form.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch import distributions as D
 
-from .models import LatentVariableModel, check_choice, check_count, diagonal_normal, standard_normal
+from .checks import check_count
+from .distributions import DiagonalNormal, OneHotCategorical, standard_normal
+from .models import LatentVariableModel
 
 
 class ExactModel(LatentVariableModel):
@@ -42,7 +40,7 @@ class LinearGaussian(ExactModel):
         check_count("latent_dim", latent_dim)
         self.data_dim, self.latent_dim = data_dim, latent_dim
 
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(check_count("seed", seed, minimum=0))
         self.W = nn.Parameter(torch.randn(data_dim, latent_dim, generator=generator))
         self.b = nn.Parameter(torch.randn(data_dim, generator=generator))
         self.log_sigma = nn.Parameter(torch.zeros(()))
@@ -54,10 +52,10 @@ class LinearGaussian(ExactModel):
         return standard_normal(self.latent_dim, like=self.W)
 
     def likelihood(self, z):
-        return diagonal_normal(z @ self.W.T + self.b, self.log_sigma.exp())
+        return DiagonalNormal(z @ self.W.T + self.b, self.log_sigma.exp())
 
     def posterior(self, x):
-        return diagonal_normal(x @ self.A.T + self.c, self.log_s.exp())
+        return DiagonalNormal(x @ self.A.T + self.c, self.log_s.exp())
 
     def inference_parameters(self):
         return [self.A, self.c, self.log_s]
@@ -140,18 +138,6 @@ class LinearGaussian(ExactModel):
         return model
 
 
-class OneHotCategorical(D.OneHotCategorical):
-    """torch's one-hot categorical, sampled as argmax(logits + Gumbel noise): torch.func.vmap can
-    then give every draw its own noise."""
-
-    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        with torch.no_grad():
-            shape = self._extended_shape(torch.Size(sample_shape))
-            exponential = -torch.rand(shape, dtype=self.logits.dtype, device=self.logits.device).log()
-            winner = (self.logits - exponential.log()).argmax(-1, keepdim=True)
-            return (winner == torch.arange(shape[-1], device=winner.device)).to(self.logits)
-
-
 class GaussianMixture(ExactModel):
     """A mixture of C Gaussians with diagonal covariances: the model whose latent is discrete.
 
@@ -167,7 +153,7 @@ class GaussianMixture(ExactModel):
         check_count("components", components)
         self.data_dim, self.components = data_dim, components
 
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(check_count("seed", seed, minimum=0))
         self.logits = nn.Parameter(torch.zeros(components))
         self.means = nn.Parameter(torch.randn(components, data_dim, generator=generator))
         self.log_scales = nn.Parameter(torch.zeros(components, data_dim))
@@ -178,7 +164,7 @@ class GaussianMixture(ExactModel):
         return OneHotCategorical(logits=self.logits, validate_args=False)
 
     def likelihood(self, z):
-        return diagonal_normal(z @ self.means, (z @ self.log_scales).exp())
+        return DiagonalNormal(z @ self.means, (z @ self.log_scales).exp())
 
     def posterior(self, x):
         return OneHotCategorical(logits=x @ self.A.T + self.a, validate_args=False)
@@ -192,7 +178,7 @@ class GaussianMixture(ExactModel):
     def log_joint(self, x: Tensor) -> Tensor:
         """log p(x, z = c) for every component: x (B, D) -> (B, C) nats."""
         self.check_data(x)
-        components = diagonal_normal(self.means, self.log_scales.exp())
+        components = DiagonalNormal(self.means, self.log_scales.exp())
         return self.logits.log_softmax(-1) + components.log_prob(x[:, None])
 
     def log_prob(self, x: Tensor) -> Tensor:
@@ -245,81 +231,3 @@ class GaussianMixture(ExactModel):
             history.append(self.log_prob(x).mean().item())
             self.m_step(x, responsibilities=self.true_posterior(x).probs)
         return [*history, self.log_prob(x).mean().item()]
-
-
-@dataclass(frozen=True)
-class TwoClusters:
-    """The toy on which the ELBO's two failures show exactly. After Zhao, Song & Ermon 2019, section 2.
-
-    x ~ ½N(−1, τ²) + ½N(1, τ²), the whole population; τ = 0 is a data set of two points.
-    z ~ N(0, 1), q(z | x) = N(μx, s²), both z and x one-dimensional. The decoder is not a parameter: it
-    is the best one for this q. Raises ValueError unless μ is finite, s > 0 and τ >= 0.
-    """
-
-    mu: float
-    s: float
-    tau: float = 0.0
-
-    def __post_init__(self):
-        if not (math.isfinite(self.mu) and 0 < self.s < math.inf and 0 <= self.tau < math.inf):
-            raise ValueError(f"TwoClusters needs a finite μ, s > 0 and τ >= 0; got {self}")
-
-    def entropy(self) -> float:
-        """H(p_D) of the data, in nats; −inf for two points, which have no density."""
-        return _clusters_entropy(1.0, self.tau)
-
-    def terms(self, decoder: str = "gaussian") -> dict[str, float]:
-        """The average ELBO over p_D and what it is made of, in nats.
-
-        elbo = reconstruction − kl, kl = mutual_information + marginal_kl, both under q(x, z).
-        decoder: "gaussian" is p(x | z) = N(m(z), σ²) with the best function m and the best number σ;
-        "any" is the best of all densities, q(x | z): reconstruction = −H(p_D) + mutual_information.
-        Raises ValueError for another decoder, or "any" with τ = 0, where q(x | z) is no density.
-        """
-        check_choice("decoder", decoder, ("gaussian", "any"))
-        if decoder == "any" and self.tau == 0:
-            raise ValueError('decoder="any" needs τ > 0: two points have no density')
-        variance = (self.mu * self.tau) ** 2 + self.s**2
-        entropy = _clusters_entropy(self.mu, math.sqrt(variance))
-        information = entropy - _normal_entropy(self.s)
-        marginal = 0.5 * (math.log(2 * math.pi) + self.mu**2 + variance) - entropy
-        if decoder == "any":
-            reconstruction = information - self.entropy()
-        else:
-            # σ² = E Var(x | z): the spread inside a cluster, and not knowing which one z came from.
-            shrink = self.s**2 / variance
-            b = abs(self.mu) / math.sqrt(variance)
-            doubt = 2 * math.log(shrink) - b**2 / 2 + math.log(_standard_mean(1 / torch.cosh(b * _T)))
-            inside = 2 * math.log(self.tau) + math.log(shrink) if self.tau else -math.inf
-            reconstruction = -0.5 * (math.log(2 * math.pi) + 1 + _log_sum(doubt, inside))
-        return {
-            "elbo": reconstruction - information - marginal,
-            "reconstruction": reconstruction,
-            "mutual_information": information,
-            "marginal_kl": marginal,
-            "kl": information + marginal,
-        }
-
-
-_T = torch.linspace(-12, 12, 40_001, dtype=torch.float64)
-
-
-def _standard_mean(f: Tensor) -> float:
-    """E f(t) over t ~ N(0, 1) by the trapezium rule; f given at the grid _T."""
-    return torch.trapezoid(f * torch.exp(-(_T**2) / 2) / math.sqrt(2 * math.pi), _T).item()
-
-
-def _log_sum(a: float, b: float) -> float:
-    return max(a, b) + math.log1p(math.exp(-abs(a - b)))
-
-
-def _normal_entropy(sigma: float) -> float:
-    return 0.5 * math.log(2 * math.pi * math.e) + math.log(sigma) if sigma else -math.inf
-
-
-def _clusters_entropy(mean: float, sigma: float) -> float:
-    """Entropy of ½N(−mean, σ²) + ½N(mean, σ²): a normal's, and what z tells about the cluster."""
-    if sigma == 0:
-        return -math.inf
-    b = abs(mean) / sigma
-    return _normal_entropy(sigma) + math.log(2) - _standard_mean(F.softplus(-2 * b * (b + _T)))

@@ -7,13 +7,14 @@ with respect to φ is the named estimator of the line above.
 """
 
 import math
-from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch import distributions as D
 
-from .models import Chain, Draw, perceptron
+from .bounds import log_mean_exp
+from .checks import check_width
+from .models import Draw
+from .networks import perceptron
 
 
 def score_function(draw: Draw, reward: Tensor) -> Tensor:
@@ -41,49 +42,60 @@ def leave_one_out(log_w: Tensor) -> Tensor:
     return (log_w.sum(0) - log_w) / (K - 1)
 
 
-def leave_one_out_bound(log_w: Tensor) -> Tensor:
+def geometric_mean_bound(log_w: Tensor) -> Tensor:
     """For each sample an L_K that has not seen it: (K, M, B) -> (K, M, B), VIMCO's baseline, in nats.
 
     log w_k is replaced by the mean of the other K − 1, that is w_k by their geometric mean.
-    Raises ValueError for K < 2. Mnih & Rezende 2016, eqs. 8 and 9. K² numbers a data point, and no
-    difference of exponentials, which would lose everything where one weight holds nearly all.
+    Raises ValueError for K < 2. Mnih & Rezende 2016, eqs. 8 and 9.
     """
+    return _bound_of_others(log_w, leave_one_out(log_w))
+
+
+def left_out_bound(log_w: Tensor) -> Tensor:
+    """For each sample the bound without it, log (1/K) Σ_{j≠k} w_j: (K, M, B) -> (K, M, B), in nats.
+
+    L_K exceeds it by −log(1 − w̃_k). Less the w̃_k of L_K's own gradient, that is ½ w̃_k² and higher
+    powers: score_k's coefficient, which then dies as fast as DReG's. Liévin et al. 2020.
+    Raises ValueError for K < 2.
+    """
+    if len(log_w) < 2:
+        raise ValueError(
+            f"left_out_bound needs K >= 2 samples, so that there are others; got K = {len(log_w)}"
+        )
+    return _bound_of_others(log_w, log_w.new_tensor(-math.inf))
+
+
+def _bound_of_others(log_w: Tensor, instead: Tensor) -> Tensor:
+    """L_K with each log w_k in turn replaced. K² numbers a data point, and no difference of
+    exponentials, which would lose everything where one weight holds nearly all."""
     K = len(log_w)
     itself = torch.eye(K, dtype=torch.bool, device=log_w.device).reshape(K, K, *[1] * (log_w.ndim - 1))
-    others = torch.where(itself, leave_one_out(log_w), log_w)
-    return torch.logsumexp(others, 1) - math.log(K)
+    return log_mean_exp(torch.where(itself, instead, log_w), 1)
+
+
+def score_bound(draw: Draw, bound: Tensor, baseline: Tensor | float) -> Tensor:
+    """A bound (M, B) on samples without gradient, whose gradient in φ is the estimator: (M, B).
+
+    ∇_φ E[bound] = E[Σ_k (bound − b_k) ∇ log q(z_k | x) + ∇ bound]. For K > 1 the last term,
+    −Σ_k w̃_k ∇ log q(z_k | x), does not average to zero: forgotten, the mean is wrong.
+    baseline: b_k, broadcast to (K, M, B), from what sample k has not seen. Mnih & Rezende 2016, eq. 5.
+    """
+    signal = score_function(draw, bound - baseline).sum(0)
+    return signal - signal.detach() + bound
 
 
 def path_derivative(draw: Draw) -> Tensor:
     """log w with φ held fixed inside log q: (K, M, B), "sticking the landing". Roeder et al. 2017.
 
-    Its value is log w; its gradient reaches φ through z alone. What is dropped has mean zero for the
-    ELBO, and the rest vanishes, sample by sample, where q is the posterior.
-    Raises ValueError where z carries no gradient, or for a q that `frozen` does not know.
+    Its value is log w; its gradient reaches φ through z alone, whatever q is. What is dropped has mean
+    zero for the ELBO, and the rest vanishes, sample by sample, where q is the posterior.
+    Raises ValueError where z carries no gradient.
     """
     if not draw.pathwise:
         raise ValueError("path_derivative needs reparameterized samples, and this draw has none")
-    return draw.log_likelihood + draw.log_prior - frozen(draw.q).log_prob(draw.z)
-
-
-def frozen(q: D.Distribution) -> D.Distribution:
-    """The same distribution with its parameters detached, so that no gradient reaches φ through them.
-
-    Knows normal distributions, diagonal and full, and chains of two. Raises ValueError for others.
-    """
-    if isinstance(q, Chain):
-        still = {name: p.detach() for name, p in q.conditional.named_parameters()}
-        # z₁ stays live: the path to φ through it is part of the path derivative.
-        conditional = partial(torch.func.functional_call, q.conditional, still)
-        return Chain(frozen(q.first), conditional, q.dims, q.top_down)
-    if isinstance(q, D.Independent):
-        return type(q)(frozen(q.base_dist), q.reinterpreted_batch_ndims, validate_args=False)
-    if isinstance(q, D.Normal):
-        return D.Normal(q.loc.detach(), q.scale.detach(), validate_args=False)
-    if isinstance(q, D.MultivariateNormal):
-        scale_tril = q.scale_tril.detach()
-        return D.MultivariateNormal(q.loc.detach(), scale_tril=scale_tril, validate_args=False)
-    raise ValueError(f"frozen knows normal distributions; teach it how to detach a {type(q).__name__}")
+    # log w's gradient is the path less the score. The score again, at a z that stands still, leaves the path.
+    score = draw.q.log_prob(draw.z.detach())
+    return draw.log_w + score - score.detach()
 
 
 class MovingAverage(nn.Module):
@@ -117,11 +129,13 @@ class LearnedBaseline(nn.Module):
 
     def __init__(self, data_dim: int, hidden: tuple[int, ...] = (100,)):
         super().__init__()
+        self.data_dim = data_dim
         features, width = perceptron(data_dim, hidden, nn.Tanh)
         self.net = nn.Sequential(features, nn.Linear(width, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.net(x)[:, 0]
+        check_width("this baseline", self.data_dim, x.flatten(1))
+        return self.net(x.flatten(1))[:, 0]
 
     def loss(self, x: Tensor, log_w: Tensor) -> Tensor:
         """Mean squared error of b(x) against log w, in nats²: the baseline's own scalar loss."""

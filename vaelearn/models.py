@@ -4,19 +4,20 @@ A model is three conditional distributions and their parameters: a prior p(z), a
 p_θ(x | z), and an approximate posterior q_φ(z | x). Everything else is `draw`.
 """
 
-import difflib
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
 from numbers import Integral
-from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch import distributions as D
 from torch.distributions import constraints
+
+from .checks import check_count, check_widths
+from .distributions import Chain, standard_normal
+from .networks import GaussianNet, pixel_decoder
 
 
 @dataclass(frozen=True)
@@ -44,19 +45,25 @@ class Draw:
 class LatentVariableModel(nn.Module):
     """The protocol every objective, metric and `fit` relies on.
 
-    A subclass sets `data_dim` and `support` (what values x may take) and gives `prior()`,
-    `likelihood(z)`, `posterior(x)` as `torch.distributions` objects, and the two parameter sets.
+    A subclass sets `data_dim`, the size of a vector x or the shape of an image (C, H, W), and `support`
+    (what values x may take). It gives `prior()`, `likelihood(z)`, `posterior(x)` as `torch.distributions`
+    objects, and the two parameter sets. Where docstrings say x (B, D), images are (B, C, H, W).
     """
 
-    data_dim: int
+    data_dim: int | tuple[int, ...]
     support: constraints.Constraint = constraints.real
+
+    @property
+    def data_shape(self) -> tuple[int, ...]:
+        """The shape of one x, which is the likelihood's event shape: (D,), or (C, H, W)."""
+        return (self.data_dim,) if isinstance(self.data_dim, Integral) else tuple(self.data_dim)
 
     def prior(self) -> D.Distribution:
         """p(z), batch shape ()."""
         raise NotImplementedError
 
     def likelihood(self, z: Tensor) -> D.Distribution:
-        """p_θ(x | z): z (..., L) -> batch shape (...), event shape (D,)."""
+        """p_θ(x | z): z (..., L) -> batch shape (...), event shape `data_shape`."""
         raise NotImplementedError
 
     def posterior(self, x: Tensor) -> D.Distribution:
@@ -92,15 +99,27 @@ class LatentVariableModel(nn.Module):
             check_count(name, count)
         q = self.posterior(x) if q is None else q
         pathwise = pathwise and q.has_rsample
-        z = (q.rsample if pathwise else q.sample)(torch.Size(sample_shape))
+        # In the networks' dtype: where that is bfloat16, q keeps its own numbers in float32.
+        z = (q.rsample if pathwise else q.sample)(torch.Size(sample_shape)).to(x.dtype)
+        return self.at(x, z, q, pathwise)
+
+    def at(self, x: Tensor, z: Tensor, q: D.Distribution, pathwise: bool = True) -> Draw:
+        """The draw of samples of q that are at hand, z (K, M, B, L): its three log-densities."""
         log_likelihood, log_prior = self.likelihood(z).log_prob(x), self.prior().log_prob(z)
         return Draw(q, z, log_likelihood, log_prior, q.log_prob(z), pathwise)
 
     @torch.no_grad()
+    def log_weights(self, x: Tensor, z: Tensor, q: D.Distribution) -> Tensor:
+        """log w of samples of q that are at hand, z (N, B, L) -> (N, B): no graph, a few at a time."""
+        parts = z[:, None].split(max(1, rows_at_once(x) // len(x)))
+        return torch.cat([self.at(x, part, q).log_w[:, 0] for part in parts])
+
+    @torch.no_grad()
     def sample(self, n: int) -> tuple[Tensor, Tensor]:
         """n ancestral samples: z (n, L) from the prior, then x (n, D) from p(x | z). Returns (x, z)."""
-        z = self.prior().sample((n,))
-        return self.likelihood(z).sample(), z
+        dtype = next(self.parameters()).dtype
+        z = self.prior().sample((n,)).to(dtype)
+        return self.likelihood(z).sample().to(dtype), z
 
     def check_data(self, x: Tensor) -> None:
         """Raise TypeError or ValueError, saying what was expected and what came, unless x is usable data."""
@@ -110,24 +129,50 @@ class LatentVariableModel(nn.Module):
             raise TypeError(f"x must be a tensor of the model's dtype, {own.dtype}; got {got}")
         if x.device != own.device:
             raise ValueError(f"x is on {x.device}, the model on {own.device}: move one with .to(...)")
-        if x.ndim != 2 or x.shape[1] != self.data_dim or len(x) == 0:
-            raise ValueError(f"x must have shape (B, {self.data_dim}) with B >= 1; got {tuple(x.shape)}")
-        if not (x.isfinite() & self.support.check(x)).all():
+        if x.shape[1:] != self.data_shape or x.ndim == 0 or len(x) == 0:
+            shape = ", ".join(map(str, self.data_shape))
+            reshape = "flatten(1)" if len(self.data_shape) == 1 else f"unflatten(1, {self.data_shape})"
+            fits = x.ndim > 1 and len(x) and x[0].numel() == math.prod(self.data_shape)
+            hint = f": this model wants x.{reshape}" if fits else ""
+            raise ValueError(f"x must have shape (B, {shape}) with B >= 1; got {tuple(x.shape)}{hint}")
+        usable = x.isfinite() & self.support.check(x)
+        if not usable.all():
             low, high = x.aminmax()
             raise ValueError(
                 f"x must be finite, without NaN, and in the likelihood's support, {self.support}; "
-                f"got values from {low:.4g} to {high:.4g}"
+                f"got values from {low:.4g} to {high:.4g}, the first to refuse {x[~usable][0]:.9g}. "
+                "Scale or clamp the data, or choose another likelihood"
             )
+
+
+@contextmanager
+def modes_kept(module: nn.Module):
+    """Afterwards each part is in the mode, training or evaluation, in which it was before."""
+    modes = {part: part.training for part in module.modules()}
+    try:
+        yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
+
+
+def rows_at_once(x: Tensor) -> int:
+    """How many rows like x's to decode together where no graph is kept: what they decode to, 4 MB of
+    float32, then stays in a processor's cache; a GPU wants more to do at a time."""
+    return max(1, (2**20 if x.device.type == "cpu" else 2**23) // x[0].numel())
 
 
 class VAE(LatentVariableModel):
     """The variational autoencoder: standard normal prior, two networks for the conditionals.
 
     `encoder` maps x (B, D) to q(z | x) and `decoder` z (..., L) to p(x | z): modules that return
-    distributions, such as `DiagonalGaussian` and `Bernoulli`. Kingma & Welling 2014.
+    distributions, such as `GaussianNet` and `BernoulliNet`. For convolutional ones data_dim is an image's
+    shape (C, H, W), and p(x | z) has three event dimensions. Kingma & Welling 2014.
     """
 
-    def __init__(self, encoder: nn.Module, decoder: nn.Module, data_dim: int, latent_dim: int):
+    def __init__(
+        self, encoder: nn.Module, decoder: nn.Module, data_dim: int | tuple[int, ...], latent_dim: int
+    ):
         super().__init__()
         self.encoder, self.decoder = encoder, decoder
         self.data_dim, self.latent_dim = data_dim, latent_dim
@@ -149,9 +194,9 @@ class VAE(LatentVariableModel):
         a number (fixed), "shared" (one learned number) or "predicted" (Σ_θ(z), one per pixel).
         Raises ValueError for an unknown likelihood or sigma, or a width < 1.
         """
-        hidden = tuple(hidden)
-        encoder = DiagonalGaussian(data_dim, hidden, latent_dim, activation=activation)
-        decoder = pixels(latent_dim, hidden[::-1], data_dim, likelihood, sigma, activation)
+        hidden = check_widths("hidden", hidden)
+        encoder = GaussianNet(data_dim, hidden, latent_dim, activation=activation)
+        decoder = pixel_decoder(latent_dim, hidden[::-1], data_dim, likelihood, sigma, activation)
         return cls(encoder, decoder, data_dim, latent_dim)
 
     def prior(self):
@@ -190,7 +235,8 @@ class TwoLayerVAE(LatentVariableModel):
         super().__init__()
         self.encoder, self.z_encoder = encoder, z_encoder
         self.z_decoder, self.decoder = z_decoder, decoder
-        self.data_dim, self.latent_dims, self.latent_dim = data_dim, tuple(latent_dims), sum(latent_dims)
+        self.latent_dims = tuple(check_count("a latent dimension", dim) for dim in latent_dims)
+        self.data_dim, self.latent_dim = data_dim, sum(self.latent_dims)
         self.support = decoder.support
 
     @classmethod
@@ -208,17 +254,19 @@ class TwoLayerVAE(LatentVariableModel):
         The defaults are Burda et al.'s. Raises ValueError as `VAE.mlp`, or unless latent_dims and
         hidden have two entries.
         """
-        if len(latent_dims) != 2 or len(hidden) != 2:
+        try:
+            (L1, L2), (below, above) = latent_dims, hidden
+        except (TypeError, ValueError):
             raise ValueError(
                 "two stochastic layers need latent_dims=(L1, L2) and hidden=(x to z1, z1 to z2); "
                 f"got {latent_dims} and {hidden}"
-            )
-        (L1, L2), (below, above) = latent_dims, map(tuple, hidden)
+            ) from None
+        below, above = check_widths("hidden[0]", below), check_widths("hidden[1]", above)
         return cls(
-            encoder=DiagonalGaussian(data_dim, below, L1, activation=activation),
-            z_encoder=DiagonalGaussian(L1, above, L2, activation=activation),
-            z_decoder=DiagonalGaussian(L2, above[::-1], L1, activation=activation),
-            decoder=pixels(L1, below[::-1], data_dim, likelihood, sigma, activation),
+            encoder=GaussianNet(data_dim, below, L1, activation=activation),
+            z_encoder=GaussianNet(L1, above, L2, activation=activation),
+            z_decoder=GaussianNet(L2, above[::-1], L1, activation=activation),
+            decoder=pixel_decoder(L1, below[::-1], data_dim, likelihood, sigma, activation),
             data_dim=data_dim,
             latent_dims=latent_dims,
         )
@@ -238,192 +286,3 @@ class TwoLayerVAE(LatentVariableModel):
 
     def generative_parameters(self):
         return [*self.z_decoder.parameters(), *self.decoder.parameters()]
-
-
-class Chain(D.Distribution):
-    """Two latent layers as one distribution over z = (z₁, z₂), event shape (L₁ + L₂,).
-
-    Bottom up: z₁ ~ first, z₂ ~ conditional(z₁), as q(z₁ | x) q(z₂ | z₁) is. Top down: z₂ ~ first,
-    z₁ ~ conditional(z₂), as p(z₂) p(z₁ | z₂) is. It knows no mean: the second layer's has no closed form.
-    """
-
-    arg_constraints: ClassVar[dict] = {}
-
-    def __init__(
-        self,
-        first: D.Distribution,
-        conditional: Callable[[Tensor], D.Distribution],
-        dims: tuple[int, int],
-        top_down: bool = False,
-    ):
-        self.first, self.conditional, self.dims, self.top_down = first, conditional, dims, top_down
-        super().__init__(first.batch_shape, torch.Size([sum(dims)]), validate_args=False)
-
-    @property
-    def has_rsample(self) -> bool:
-        return self.first.has_rsample
-
-    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        one = self.first.rsample(sample_shape)
-        return self._in_order(one, self.conditional(one).rsample())
-
-    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        with torch.no_grad():
-            one = self.first.sample(sample_shape)
-            return self._in_order(one, self.conditional(one).sample())
-
-    def log_prob(self, z: Tensor) -> Tensor:
-        z1, z2 = z.split(self.dims, -1)
-        one, two = (z2, z1) if self.top_down else (z1, z2)
-        return self.first.log_prob(one) + self.conditional(one).log_prob(two)
-
-    def _in_order(self, one: Tensor, two: Tensor) -> Tensor:
-        return torch.cat((two, one) if self.top_down else (one, two), -1)
-
-
-class DiagonalGaussian(nn.Module):
-    """condition (..., in_dim) -> N(μ(condition), diag σ²), event shape (out_dim,).
-
-    sigma: a positive number (fixed), "shared" (one learned number) or "predicted" (a second
-    output of the network, one per dimension). Raises ValueError for anything else.
-    """
-
-    support = constraints.real
-
-    def __init__(
-        self,
-        in_dim: int,
-        hidden: Sequence[int],
-        out_dim: int,
-        sigma: float | str = "predicted",
-        activation: type[nn.Module] = nn.Tanh,
-    ):
-        super().__init__()
-        self.features, width = perceptron(in_dim, hidden, activation)
-        self.mean = linear(width, out_dim)
-        self.log_sigma_head = None
-        if sigma == "predicted":
-            self.log_sigma_head = linear(width, out_dim)
-        elif sigma == "shared":
-            self.log_sigma = nn.Parameter(torch.zeros(()))
-        elif not isinstance(sigma, str) and 0 < sigma < math.inf:
-            self.register_buffer("log_sigma", torch.tensor(math.log(sigma)))
-        else:
-            raise ValueError(f"sigma must be a positive number, 'shared' or 'predicted'; got {sigma!r}")
-        self.sigma = sigma
-
-    def extra_repr(self) -> str:
-        return f"sigma={self.sigma!r}"
-
-    def forward(self, condition: Tensor) -> D.Distribution:
-        h = self.features(condition)
-        log_sigma = self.log_sigma_head(h) if self.log_sigma_head else self.log_sigma
-        return diagonal_normal(self.mean(h), log_sigma.exp())
-
-
-class Bernoulli(nn.Module):
-    """condition (..., in_dim) -> independent Bernoulli pixels, event shape (out_dim,).
-
-    Works from logits throughout: a probability rounded to 0 or 1 would lose its gradient.
-    """
-
-    support = constraints.unit_interval
-
-    def __init__(
-        self, in_dim: int, hidden: Sequence[int], out_dim: int, activation: type[nn.Module] = nn.Tanh
-    ):
-        super().__init__()
-        self.features, width = perceptron(in_dim, hidden, activation)
-        self.logits = linear(width, out_dim)
-
-    def forward(self, condition: Tensor) -> D.Distribution:
-        logits = self.logits(self.features(condition))
-        return Pixels(D.Bernoulli(logits=logits, validate_args=False), 1, validate_args=False)
-
-
-class Pixels(D.Independent):
-    """Independent Bernoulli pixels, whose log-density takes two passes fewer over all K·M·B·D of them."""
-
-    def log_prob(self, x: Tensor) -> Tensor:
-        return bernoulli_log_prob(self.base_dist.logits, x)
-
-
-def bernoulli_log_prob(logits: Tensor, x: Tensor) -> Tensor:
-    """Σ_i log Bernoulli(x_i; sigmoid(logits_i)): (..., D) and x (..., D) -> (...), in nats."""
-    logits, x = torch.broadcast_tensors(logits, x)
-    # Negated after the sum: before it, as torch's Bernoulli does, that is a pass each way over every pixel.
-    return -F.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(-1)
-
-
-def pixels(
-    in_dim: int,
-    hidden: Sequence[int],
-    data_dim: int,
-    likelihood: str,
-    sigma: float | str,
-    activation: type[nn.Module],
-) -> nn.Module:
-    """The decoder that `likelihood` names: z (..., in_dim) -> p(x | z)."""
-    check_choice("likelihood", likelihood, ("bernoulli", "gaussian"))
-    if likelihood == "bernoulli":
-        return Bernoulli(in_dim, hidden, data_dim, activation)
-    return DiagonalGaussian(in_dim, hidden, data_dim, sigma, activation)
-
-
-def perceptron(in_dim: int, hidden: Sequence[int], activation: type[nn.Module]) -> tuple[nn.Module, int]:
-    """Hidden layers, each a linear map *and a nonlinearity*; returns the module and its width."""
-    widths = [in_dim, *hidden]
-    layers = [layer for a, b in pairwise(widths) for layer in (linear(a, b), activation())]
-    return nn.Sequential(*layers), widths[-1]
-
-
-def linear(in_dim: int, out_dim: int) -> nn.Linear:
-    """A linear layer as the papers initialise it: Glorot & Bengio's uniform weights, zero bias."""
-    check_count("the width of a layer", in_dim)
-    check_count("the width of a layer", out_dim)
-    layer = nn.Linear(in_dim, out_dim)
-    nn.init.xavier_uniform_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    return layer
-
-
-def standard_normal(dim: int, like: Tensor) -> D.Distribution:
-    """N(0, I) on R^dim, with the dtype and device of `like`."""
-    return diagonal_normal(like.new_zeros(dim), like.new_ones(dim))
-
-
-def diagonal_normal(mean: Tensor, sigma: Tensor) -> D.Distribution:
-    """N(mean, diag sigma²) with the last dimension as the event; sigma broadcasts."""
-    # Arguments are not validated here: it costs a pass over every pixel of every sample, and
-    # `check_data` and `fit` already refuse bad data and non-finite losses.
-    return DiagonalNormal(D.Normal(mean, sigma.expand_as(mean), validate_args=False), 1, validate_args=False)
-
-
-class DiagonalNormal(D.Independent):
-    """Independent normals, sampled with `randn`: torch.func.vmap then gives every draw its own noise,
-    which it cannot do for the in-place sampling of torch's."""
-
-    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        mean, sigma = self.base_dist.loc, self.base_dist.scale
-        shape = self._extended_shape(torch.Size(sample_shape))
-        return mean + sigma * torch.randn(shape, dtype=mean.dtype, device=mean.device)
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        # Scaled after the sum, and what no sample changes is summed apart: fewer passes over all K·M·B·L.
-        mean, sigma = self.base_dist.loc, self.base_dist.scale
-        square = ((value - mean) / sigma).square().sum(-1)
-        return -0.5 * square - (sigma.log() + 0.5 * math.log(2 * math.pi)).sum(-1)
-
-
-def check_count(name: str, value: int, minimum: int = 1) -> None:
-    """Raise ValueError unless value is a whole number >= minimum."""
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < minimum:
-        raise ValueError(f"{name} must be a whole number >= {minimum}; got {value!r}")
-
-
-def check_choice(name: str, value, choices: Sequence[str]) -> None:
-    """Raise ValueError, with the nearest match, unless value is one of the choices."""
-    if value not in choices:
-        near = difflib.get_close_matches(str(value), choices, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}; got {value!r}.{hint}")

@@ -12,8 +12,10 @@ light and in dark mode.
 
 import hashlib
 import html
+import inspect
 import io
 import re
+import textwrap
 from xml.etree import ElementTree
 
 import matplotlib.pyplot as plt
@@ -154,6 +156,7 @@ def ellipse(ax, mean, covariance, n_std=2, **style):
 
 
 def require_figure(fig):
+    """The Figure of a Figure or of any Axes in it; ValueError for anything else."""
     fig = getattr(fig, "figure", fig)
     if not isinstance(fig, plt.Figure):
         raise ValueError(f"expected a matplotlib Figure or Axes, got {type(fig).__name__}")
@@ -229,6 +232,7 @@ def _short(number, digits):
 
 
 def to_text(tree):
+    """An element tree as text."""
     return ElementTree.tostring(tree, encoding="unicode")
 
 
@@ -248,3 +252,11 @@ def picture(tree):
 def finish(text):
     """NAME becomes a hash of the content: figures share names only where they are equal."""
     return text.replace(NAME, "vl" + hashlib.sha256(text.encode()).hexdigest()[:10])
+
+
+def source(*objects):
+    """The source of functions, methods or classes as a cell's last value: dedented, in colour."""
+    from IPython.display import Markdown
+
+    code = "\n\n".join(textwrap.dedent(inspect.getsource(each)).rstrip() for each in objects)
+    return Markdown(f"```python\n{code}\n```")

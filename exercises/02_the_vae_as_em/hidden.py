@@ -31,7 +31,7 @@ def q1(rate, fresh):
     )
 
 
-@closes("models.bernoulli_log_prob")
+@closes("distributions.bernoulli_log_prob")
 def q2(log_likelihood, fresh):
     ch02.q2(log_likelihood, fresh)
     K, B, pixels = fresh.sizes(3, 8, 15)

@@ -100,7 +100,7 @@ def log_likelihood(logits, x):
 def log_likelihood(logits, x):
     import vaelearn as vl
 
-    return vl.models.bernoulli_log_prob(logits, x)
+    return vl.distributions.bernoulli_log_prob(logits, x)
 
 
 def _log_weight(x, decoded, z, mu, log_var, sigma, eps, pixels, latents):

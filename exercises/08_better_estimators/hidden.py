@@ -118,7 +118,7 @@ def q4(dreg_losses, fresh):
 
 
 @closes(
-    "gradients.leave_one_out_bound",
+    "gradients.geometric_mean_bound",
     "gradients.leave_one_out",
     "objectives.VIMCO.__call__",
 )

@@ -311,5 +311,5 @@ def vimco(log_w, log_q):
     import vaelearn as vl
 
     bound = vl.bounds.iwae(log_w)
-    reward = bound - vl.gradients.leave_one_out_bound(log_w)
+    reward = bound - vl.gradients.geometric_mean_bound(log_w)
     return (reward.detach() * log_q).sum(0) + bound

@@ -5,8 +5,8 @@ from itertools import combinations
 
 import torch
 
-from vaelearn.exact import TwoClusters
 from vaelearn.exercises import ch09, expect
+from vaelearn.toy import TwoClusters
 
 
 def q1(log_aggregate, fresh):

@@ -16,8 +16,9 @@ import torch
 from torch.distributions import Normal
 
 import vaelearn as vl
-from vaelearn.exact import LinearGaussian, TwoClusters
+from vaelearn.exact import LinearGaussian
 from vaelearn.exercises import Grader
+from vaelearn.toy import TwoClusters
 
 torch.set_default_dtype(torch.float64)
 grader = Grader(9)

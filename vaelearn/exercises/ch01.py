@@ -4,7 +4,8 @@ import math
 
 import torch
 
-from ..exact import GaussianMixture, OneHotCategorical
+from ..distributions import OneHotCategorical
+from ..exact import GaussianMixture
 from . import expect
 from .answers import closes
 

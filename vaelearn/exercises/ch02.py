@@ -54,7 +54,7 @@ def q1(rate, fresh):
         expect.close(slope, wanted, f"the gradient of rate with respect to {name}")
 
 
-@closes("models.bernoulli_log_prob")
+@closes("distributions.bernoulli_log_prob")
 def q2(log_likelihood, fresh):
     K, B, pixels = fresh.sizes(3)
     logits, x = 2 * fresh.normal(K, B, pixels), (fresh.uniform(0, 1, B, pixels) < 0.5).double()

@@ -6,7 +6,7 @@ import math
 import torch
 
 from .. import bounds
-from ..gradients import leave_one_out_bound, path_derivative
+from ..gradients import geometric_mean_bound, path_derivative
 from . import expect
 from .answers import Wrong, call, closes, must_carry_gradient
 from .fresh import drawn
@@ -320,7 +320,7 @@ def _reward(name, log_w):
     itself = torch.eye(K, dtype=torch.bool)[:, :, None]
     others = log_w.expand(K, *log_w.shape).masked_fill(itself, -math.inf)
     baseline = {
-        "vimco": leave_one_out_bound(log_w),
+        "vimco": geometric_mean_bound(log_w),
         "none": torch.zeros_like(log_w),
         "arithmetic": torch.logsumexp(others, 1) - math.log(K - 1),
         "dropped": torch.logsumexp(others, 1) - math.log(K),
@@ -336,7 +336,7 @@ def _vimco(name="vimco", attached="", bound=1.0):
     def surrogate(log_w, log_q):
         reward = _reward(name, log_w.detach())
         if attached:
-            baseline = leave_one_out_bound(log_w)
+            baseline = geometric_mean_bound(log_w)
             reward = bounds.iwae(log_w) - (baseline if attached == "all" else baseline.detach())
         return (reward * log_q).sum(0) + bound * bounds.iwae(log_w)
 
@@ -348,7 +348,7 @@ def every_tuple(K, C):
     return torch.cartesian_prod(*[torch.arange(C)] * K).reshape(-1, K).T
 
 
-@closes("gradients.leave_one_out_bound", "gradients.leave_one_out", "objectives.VIMCO.__call__")
+@closes("gradients.geometric_mean_bound", "gradients.leave_one_out", "objectives.VIMCO.__call__")
 def q5(vimco, fresh):
     K, C = fresh.choice(((3, 4), (4, 3), (3, 5), (4, 2)))
     index = every_tuple(K, C)
