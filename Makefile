@@ -3,6 +3,7 @@ PYTHON  ?= python3
 VENV    := .venv
 PY      := $(VENV)/bin/python
 READY   := $(VENV)/.ready
+PEERS_READY := .peers/.ready
 MATHJAX := book/static/vendor/tex-svg-full.js
 CHAPTER ?= $(wildcard book/*.ipynb)
 
@@ -59,16 +60,15 @@ exercises: $(READY) ## open the graded exercises in JupyterLab, in copies that a
 assign: $(READY) ## build student notebooks, solutions and autograders from exercises/NN_name
 	@$(PY) tools/assign.py
 
-grade: assign ## mark a folder of submissions: make grade SET=5 FROM=folder
+grade: $(READY) ## mark a folder of submissions: make grade SET=5 FROM=folder
 	@[ -n "$(SET)" ] && [ -n "$(FROM)" ] || { echo "Say which set, and where the notebooks are: make grade SET=5 FROM=folder"; exit 2; }
-	@$(PY) tools/grade.py $(SET) "$(FROM)" $(GRADE_FLAGS)
+	@$(PY) tools/assign.py $(SET)
+	@$(PY) -m tools.grade $(SET) "$(FROM)" $(GRADE_FLAGS)
 
-bench: $(READY) ## time a training step against its matrix products alone
+bench: $(READY) $(if $(PEERS),$(PEERS_READY)) ## time a training step against its products; PEERS=1: beside other libraries
 	@# glibc would hand freed pages back and fault them in again at every step: that would be timed as well.
-	@MALLOC_TRIM_THRESHOLD_=2000000000 MALLOC_MMAP_THRESHOLD_=1000000000 $(PY) benchmarks/speed.py
-
-sweep: $(READY) ## does each claim hold under other seeds? make sweep SEEDS=5 (CHAPTER=book/01_....ipynb)
-	@$(PY) tools/sweep.py --seeds $(or $(SEEDS),5) --threads $(or $(THREADS),1) $(CHAPTER)
+	@MALLOC_TRIM_THRESHOLD_=2000000000 MALLOC_MMAP_THRESHOLD_=1000000000 \
+	  $(if $(PEERS),.peers/bin/python,$(PY)) -m benchmarks.$(if $(PEERS),peers,speed) $(BENCH_FLAGS)
 
 execute: $(READY) ## run the chapters again and store their outputs (one: CHAPTER=book/01_....ipynb)
 	@OMP_NUM_THREADS=1 $(PY) -m jupyter nbconvert --to notebook --execute --inplace \
@@ -99,6 +99,14 @@ $(READY): requirements.txt constraints.txt pyproject.toml
 	$(PY) -m pip install -r requirements.txt
 	$(PY) -m pip install --no-deps --no-build-isolation -e .
 	@mkdir -p $(STATE) && touch $@
+
+# The peers see this project's packages, torch above all, and bring only what those lack.
+$(PEERS_READY): $(READY)
+	$(PYTHON) -m venv .peers
+	@$(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > $$(.peers/bin/python -c \
+	  'import sysconfig; print(sysconfig.get_path("purelib"))')/vaelearn.pth
+	.peers/bin/python -m pip install pythae==0.1.2 pyro-ppl==1.9.1
+	@touch $@
 
 $(MATHJAX): $(READY)
 	@mkdir -p $(@D)

@@ -70,7 +70,7 @@ def open_notebook(browser, lab):
         context.close()
 
 
-# JupyterLab draws the cells in sight alone. Rolls on, waits until all is still, says whether the end is there.
+# JupyterLab draws the cells in sight alone. Rolls on, waits until all is still, says if the end is there.
 ROLL = """async ([step, last]) => {
   const panel = document.querySelector(".jp-WindowedPanel-outer");
   panel.scrollTop = step * panel.clientHeight * 0.8;
