@@ -34,7 +34,8 @@ mjx-container[display=true] { overflow: visible; }
 .headerlink, button, .vl-controls, .vl-live { display: none !important; }
 .moves { font-size: 9pt; font-style: italic; text-align: center; margin: 0; }
 .title-page { text-align: center; padding-top: 30vh; }
-.title-page h1 { break-before: auto; font-size: 30pt; }
+.title-page h1 { break-before: auto; font-size: 24pt; white-space: nowrap; }
+.vl-doors { break-inside: avoid; }
 .contents { break-before: page; } .contents ol { list-style: none; padding: 0; }
 .contents li { display: flex; gap: 0.5em; margin: 0.15em 0; }
 .contents li span { flex: 1; border-bottom: 1px dotted #999; }
