@@ -239,6 +239,33 @@ def test_each_pixel_sees_all_before_it_and_none_after(decoder):
     assert (seen == torch.ones(5, 5).tril(-1).bool()).all()
 
 
+@pytest.mark.parametrize("hidden", [(1,), (2,), (6,), (7,), (40,), (3, 40), (40, 3), (5, 2, 9), (6, 6, 6)])
+@pytest.mark.parametrize("dim", [2, 3, 7, 30])
+def test_each_pixel_sees_all_before_it_and_none_after_at_every_width_and_depth(hidden, dim):
+    torch.manual_seed(1)
+    decoder = Autoregressive(2, hidden, dim).double()
+    x, z = torch.rand(dim).double(), torch.randn(2).double()
+    seen = torch.autograd.functional.jacobian(lambda x: decoder.network(x, z), x) != 0
+    assert (seen == torch.ones(dim, dim).tril(-1).bool()).all()
+
+
+def test_hidden_units_are_spread_over_the_pixels():
+    """Beyond the direct, linear connection: a layer of 4 hears pixels from all over an image of 41."""
+    decoder = Autoregressive(2, (4,), 41)
+    assert decoder.layers[0].mask.sum(1).tolist() == [1, 11, 21, 31]
+    assert decoder.logits.mask[-1].all() and not decoder.logits.mask[0].any()
+
+
+def test_a_pixel_that_copies_the_first_is_learned_by_a_narrow_network():
+    """Every pixel but the last is a coin, the last copies the first: the truth is −7 log 2 exactly."""
+    coins = torch.randint(2, (400, 7), generator=torch.Generator().manual_seed(0)).float()
+    x = torch.cat((coins, coins[:, :1]), 1)
+    torch.manual_seed(0)
+    model = vl.models.VAE(GaussianNet(8, (8,), 1), Autoregressive(1, (2,), 8), 8, 1)
+    run = vl.fit(model, ELBO(), x, epochs=25, lr=0.05, progress=False, device="cpu")
+    assert abs(run.history["train"][-1] + 7 * math.log(2)) < 0.2
+
+
 def test_every_pixel_sees_z_the_first_directly_and_the_others_through_hidden_units_too(decoder):
     x, z = every_image()[13], torch.randn(2).double()
 

@@ -389,3 +389,199 @@ def test_float64_models_train_too():
         train, valid = Data.train.double(), Data.valid.double()
 
     assert quick(new_model().double(), ELBO(), Double, epochs=1).history["valid"][0] < 0
+
+
+# What others' reports tell of -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rate", [math.nan, math.inf, -math.inf, -0.001, "fast", None, True, 1j])
+@pytest.mark.parametrize("argument", ["lr", "critic_lr", "schedule"])
+def test_a_rate_that_is_none_is_refused_before_the_first_epoch(argument, rate):
+    if argument == "critic_lr" and rate is None:
+        return  # it means lr
+    model = new_model()
+    name, value = (argument, rate) if argument != "schedule" else ("lr", lambda e: 0.1 if e < 2 else rate)
+    where = "lr in epoch 3" if argument == "schedule" else argument
+    with pytest.raises(ValueError, match=rf"{where}.* must be a finite number >= 0; got"):
+        quick(model, ELBO(), Data, epochs=3, **{name: value})
+    assert torch.equal(weights(model), weights(new_model()))
+
+
+@pytest.mark.parametrize("part", ["model", "critic"])
+def test_a_weight_that_is_not_finite_never_ends_a_finished_run(part):
+    """The last step of the last epoch: no loss comes after it to notice."""
+
+    class Steep(vl.objectives.ScoreFunction):
+        def forward(self, model, x):
+            step = super().forward(model, x)
+            return dataclasses.replace(step, m_step=1e6 * step.m_step, critic_loss=1e6 * step.critic_loss)
+
+    rates = {"lr": 1e38, "critic_lr": 0.0} if part == "model" else {"lr": 0.0, "critic_lr": 1e38}
+    objective = Steep(1, vl.gradients.LearnedBaseline(6))
+    with pytest.raises(FloatingPointError, match=r"a weight became (nan|-?inf) in epoch 1, batch 1\. Usual"):
+        quick(new_model(), objective, Data.train, epochs=1, batch_size=64, optimizer=torch.optim.SGD, **rates)
+
+
+def test_unscaled_data_are_named_among_the_causes():
+    torch.manual_seed(0)
+    model = vl.models.VAE.mlp(64, 2, likelihood="gaussian", sigma="predicted", activation=torch.nn.ReLU)
+    with pytest.raises(
+        FloatingPointError, match=r"data far from unit scale \(here \|x\| reaches [\d.e+]+: divide"
+    ):
+        quick(model, ELBO(), 1e4 * torch.randn(500, 64), epochs=5, lr=0.1)
+
+
+def test_the_modes_are_left_as_they_were_found():
+    for data in (Data, Data.train):
+        for trained in (True, False):
+            model = new_model().train(trained)
+            model.decoder.features.train(not trained)
+            judge = vl.divergences.Adversarial(2, (4,)).eval()
+            quick(model, vl.objectives.AAE(judge), data, epochs=1)
+            assert model.training == model.encoder.training == trained and not judge.training
+            assert model.decoder.features.training != trained
+
+
+def test_a_step_that_is_none_is_refused_in_training_and_validation():
+    def mean(model, x):
+        step = ELBO()(model, x)
+        return dataclasses.replace(step, bound=step.bound.mean())
+
+    def wide(model, x):
+        step = ELBO()(model, x)
+        return dataclasses.replace(step, terms={"kl": step.bound[None]})
+
+    def vector(model, x):
+        step = ELBO()(model, x)
+        return dataclasses.replace(step, e_step=-model.draw(x).log_w[0, 0])
+
+    def loss(model, x):
+        return ELBO()(model, x).e_step
+
+    def late(bad):
+        return lambda model, x: (ELBO() if model.training else bad)(model, x)
+
+    for objective, error, sentence in (
+        (mean, ValueError, r"bound must have one number a row, \(10,\); got shape \(\)"),
+        (wide, ValueError, r"bound kl must have one number a row, \(10,\); got shape \(1, 10\)"),
+        (vector, ValueError, r"e_step must be one number; got shape \(10,\)"),
+        (loss, TypeError, r"must return a Step, such as Step\.joint\(model, bound\).*got a Tensor"),
+        (lambda model, x: None, TypeError, "must return a Step.*got a NoneType"),
+    ):
+        for wrong in (objective, late(objective)):
+            with pytest.raises(error, match=sentence):
+                quick(new_model(), wrong, Data, epochs=1)
+
+
+PAIRS = {
+    "mmd": lambda: vl.objectives.InfoVAE(),
+    "mmd, V-statistic": lambda: vl.objectives.InfoVAE(divergence=vl.divergences.MMD(unbiased=False)),
+    "stein": lambda: vl.objectives.InfoVAE(divergence=vl.divergences.Stein()),
+    "adversarial": lambda: vl.objectives.AAE(vl.divergences.Adversarial(2, (4,))),
+    "wae": lambda: vl.objectives.WAE(),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_a_last_row_left_alone_joins_the_batch_before_it(name):
+    class Odd:
+        train, valid = Data.train[:61], Data.valid[:11]
+
+    assert quick(new_model(), PAIRS[name](), Odd, epochs=1).finished
+
+
+def test_left_alone_or_not_every_row_comes_once():
+    for rows, batch_size in ((61, 10), (60, 10), (11, 10), (10, 10), (2, 1), (1, 10), (3, 2)):
+        pieces = vl.training.batches(torch.arange(rows), batch_size)
+        assert torch.equal(torch.cat(pieces), torch.arange(rows))
+        assert batch_size == 1 or rows == 1 or min(map(len, pieces)) > 1
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_batches_of_one_are_refused_before_training_where_two_are_needed(name):
+    class One:
+        train, valid = Data.train, Data.valid[:1]
+
+    for data, options, where in (
+        (Data, {"batch_size": 1}, "batch_size=1"),
+        (Data.train[:1], {}, "data of 1 rows"),
+        (One, {}, "valid of 1 rows"),
+    ):
+        with pytest.raises(
+            ValueError, match=rf"compares the rows of a batch with each other and needs 2.*{where}"
+        ):
+            quick(new_model(), PAIRS[name](), data, epochs=1, **options)
+    assert quick(new_model(), ELBO(), One, epochs=1).finished
+    assert quick(new_model(), vl.objectives.BetaVAE(), Data, epochs=1, batch_size=1).finished
+
+
+@pytest.mark.parametrize("device", ["cpu", "cpu:0", torch.device("cpu"), torch.device("cpu", 0)])
+def test_a_device_by_any_name(device):
+    run = fit(new_model(), ELBO(), Data, epochs=1, device=device, progress=False)
+    assert run.device == str(device) and run.finished
+
+
+@pytest.mark.parametrize("device", [None, 3.5, "cuda:99", torch.device("meta"), ["cpu"]])
+def test_a_device_that_cannot_be_used_is_named(device):
+    with pytest.raises(ValueError, match="cannot be used here; try 'auto' or 'cpu'"):
+        fit(new_model(), ELBO(), Data, epochs=1, device=device, progress=False)
+
+
+def test_only_the_generators_that_training_draws_from_are_seeded(monkeypatch):
+    """torch.manual_seed would reseed every device's, and what is not saved cannot be put back."""
+    monkeypatch.setattr(torch, "manual_seed", lambda seed: pytest.fail("it seeds every device there is"))
+    model = vl.exact.LinearGaussian(6, 2)
+    assert quick(model, ELBO(), Data, epochs=1).finished
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize("device", ["cpu", "cuda", "cuda:0"])
+def test_cudas_random_state_is_the_callers_own_again(device):
+    torch.cuda.manual_seed(5)
+    expected = torch.rand(3, device="cuda")
+    torch.cuda.manual_seed(5)
+    fit(new_model(), ELBO(), Data, epochs=1, device=device, progress=False)
+    assert torch.equal(torch.rand(3, device="cuda"), expected)
+
+
+@pytest.mark.parametrize("part", ["encoder", "decoder"])
+def test_half_a_model_may_be_frozen_a_whole_one_is_nothing_to_train(part):
+    model = new_model()
+    getattr(model, part).requires_grad_(False)
+    assert quick(model, ELBO(), Data, epochs=1).finished
+    with pytest.raises(ValueError, match="all parameters of the model are frozen: there is nothing to train"):
+        quick(model.requires_grad_(False), ELBO(), Data, epochs=1)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "sentence"),
+    [
+        ({"model": vl.models.VAE}, ValueError, r"model must be an instance, such as VAE\(\); got the class"),
+        ({"model": torch.nn.Linear(6, 2)}, TypeError, "model must be a LatentVariableModel, .*got Linear"),
+        ({"model": "vae"}, TypeError, "model must be a LatentVariableModel, .*got 'vae'"),
+        (
+            {"objective": "elbo"},
+            TypeError,
+            r"objective must be a function \(model, x\) -> Step, .*got 'elbo'",
+        ),
+        ({"objective": None}, TypeError, "objective must be .*got None"),
+        (
+            {"optimizer": "adam"},
+            TypeError,
+            r"optimizer must be a function .*such as torch\.optim\.Adam; got 'adam'",
+        ),
+        ({"optimizer": None}, TypeError, r"optimizer must be a function .*got None"),
+        ({"seed": None}, ValueError, "seed must be a whole number >= 0; got None"),
+        ({"seed": 1.5}, ValueError, "seed must be a whole number >= 0; got 1.5"),
+        ({"seed": -1}, ValueError, "seed must be a whole number >= 0; got -1"),
+        ({"epochs": 2.0}, ValueError, "epochs must be a whole number >= 1; got 2.0"),
+        ({"epochs": True}, ValueError, "epochs must be a whole number >= 1; got True"),
+        ({"batch_size": "all"}, ValueError, "batch_size must be a whole number >= 1; got 'all'"),
+        ({"data": torch.full((4, 6), 1 + 1e-6)}, ValueError, r"the first to refuse 1\.00000\d"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_what_was_expected_what_came_what_to_do(change, error, sentence):
+    usual = {"model": new_model(), "objective": ELBO(), "data": Data, "epochs": 1}
+    with pytest.raises(error, match=sentence):
+        quick(**(usual | change))

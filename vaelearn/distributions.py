@@ -16,21 +16,23 @@ def standard_normal(dim: int, like: Tensor) -> D.Distribution:
 
 
 class DiagonalNormal(D.Independent):
-    """N(mean, diag sigma²) with the last dimension as the event; sigma broadcasts to mean's shape.
+    """N(mean, diag sigma²) with the last `event_dims` dimensions, three for images (C, H, W), as the event.
+
+    sigma broadcasts to mean's shape.
 
     Sampled with `randn`: torch.func.vmap then gives every draw its own noise, which it cannot do for
     the in-place sampling of torch's normal.
     """
 
-    def __init__(self, mean: Tensor, sigma: Tensor):
+    def __init__(self, mean: Tensor, sigma: Tensor, event_dims: int = 1):
         # Arguments are not validated here: it costs a pass over every pixel of every sample, and
         # `check_data` and `fit` already refuse bad data and non-finite losses.
         mean, sigma = full(mean), full(sigma).expand_as(mean)
-        super().__init__(D.Normal(mean, sigma, validate_args=False), 1, validate_args=False)
+        super().__init__(D.Normal(mean, sigma, validate_args=False), event_dims, validate_args=False)
 
     def expand(self, batch_shape: Sequence[int], _instance=None) -> "DiagonalNormal":
         shape = (*batch_shape, *self.event_shape)
-        return DiagonalNormal(self.mean.expand(shape), self.stddev.expand(shape))
+        return DiagonalNormal(self.mean.expand(shape), self.stddev.expand(shape), len(self.event_shape))
 
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         mean, sigma = self.base_dist.loc, self.base_dist.scale
@@ -40,26 +42,29 @@ class DiagonalNormal(D.Independent):
     def log_prob(self, value: Tensor) -> Tensor:
         # Scaled after the sum, and what no sample changes is summed apart: fewer passes over all K·M·B·L.
         mean, sigma = self.base_dist.loc, self.base_dist.scale
-        square = ((value - mean) / sigma).square().sum(-1)
-        return -0.5 * square - (sigma.log() + 0.5 * math.log(2 * math.pi)).sum(-1)
+        event = tuple(range(-len(self.event_shape), 0))
+        square = ((value - mean) / sigma).square().sum(event)
+        return -0.5 * square - (sigma.log() + 0.5 * math.log(2 * math.pi)).sum(event)
 
 
 class BernoulliPixels(D.Independent):
-    """Independent Bernoulli pixels with these logits, the last dimension as the event."""
+    """Independent Bernoulli pixels with these logits, the last `event_dims` dimensions as the event."""
 
-    def __init__(self, logits: Tensor):
-        super().__init__(D.Bernoulli(logits=full(logits), validate_args=False), 1, validate_args=False)
+    def __init__(self, logits: Tensor, event_dims: int = 1):
+        pixels = D.Bernoulli(logits=full(logits), validate_args=False)
+        super().__init__(pixels, event_dims, validate_args=False)
 
     def expand(self, batch_shape: Sequence[int], _instance=None) -> "BernoulliPixels":
-        return BernoulliPixels(self.base_dist.logits.expand(*batch_shape, *self.event_shape))
+        logits = self.base_dist.logits.expand(*batch_shape, *self.event_shape)
+        return BernoulliPixels(logits, len(self.event_shape))
 
     def log_prob(self, x: Tensor) -> Tensor:
-        return bernoulli_log_prob(self.base_dist.logits, x)
+        return bernoulli_log_prob(self.base_dist.logits, x, len(self.event_shape))
 
 
-def bernoulli_log_prob(logits: Tensor, x: Tensor) -> Tensor:
+def bernoulli_log_prob(logits: Tensor, x: Tensor, event_dims: int = 1) -> Tensor:
     """Σ_i log Bernoulli(x_i; sigmoid(logits_i)): (..., D) and x (..., D) -> (...), in nats."""
-    return _BernoulliLogProb.apply(logits, x)
+    return _BernoulliLogProb.apply(logits.flatten(-event_dims), x.flatten(-event_dims))
 
 
 class _BernoulliLogProb(torch.autograd.Function):

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch import distributions as D
 
-from .checks import check_choice
+from .checks import check_choice, check_width
 from .networks import linear, perceptron
 
 Bandwidth = float | Sequence[float] | None
@@ -24,7 +24,8 @@ Bandwidth = float | Sequence[float] | None
 
 def rbf(s: Tensor, h: float, order: int = 0) -> Tensor:
     """exp(−s / 2h²), or its derivative in s of this order."""
-    return (-1 / (2 * h**2)) ** order * torch.exp(-s / (2 * h**2))
+    k = torch.exp(s / (-2 * h**2))
+    return (-1 / (2 * h**2)) ** order * k if order else k
 
 
 def imq(s: Tensor, h: float, order: int = 0) -> Tensor:
@@ -145,13 +146,14 @@ class Adversarial(nn.Module):
         check_choice("of", of, ("js", "kl"))
         features, width = perceptron(latent_dim, hidden, nn.ReLU)
         self.net = nn.Sequential(features, linear(width, 1))
-        self.of = of
+        self.latent_dim, self.of = latent_dim, of
 
     def extra_repr(self) -> str:
         return f"of={self.of!r}"
 
     def log_ratio(self, z: Tensor) -> Tensor:
-        """d(z), the estimate of log q(z) − log p(z): (..., L) -> (...)."""
+        """d(z), the estimate of log q(z) − log p(z): (..., L) -> (...). Raises ValueError for another L."""
+        check_width("this discriminator", self.latent_dim, z)
         return self.net(z)[..., 0]
 
     def forward(self, z: Tensor, prior: D.Distribution) -> Tensor:
@@ -184,7 +186,8 @@ def _gram(a: Tensor, b: Tensor, kernel: str, bandwidth: Bandwidth, order: int = 
     """k, or its derivative of this order, between all pairs, (N, M), averaged over the bandwidths."""
     check_choice("kernel", kernel, tuple(KERNELS))
     s, hs = _square_distances(a, b), _bandwidths(bandwidth, a.shape[1])
-    return sum(KERNELS[kernel](s, h, order) for h in hs) / len(hs)
+    first, *others = (KERNELS[kernel](s, h, order) for h in hs)
+    return sum(others, first) / len(hs) if others else first
 
 
 def _square_distances(a: Tensor, b: Tensor) -> Tensor:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from .checks import check_count
-from .models import LatentVariableModel, rows_at_once
+from .checks import check_count, check_instance
+from .models import LatentVariableModel, modes_kept, rows_at_once
 
 
 @torch.no_grad()
@@ -23,10 +23,9 @@ def log_likelihood(
     p(x, z) / (½ q(z | x) + ½ p(z)): no weight exceeds 2 p(x | z). A bound too, for models whose encoder
     is too narrow to judge them. Hesterberg 1995. Raises ValueError for K < 1, rows < 1 or bad data.
     """
-    check_count("K", K)
+    K = check_count("K", K)
     model.check_data(x)
-    rows = rows_at_once(x) if rows is None else rows
-    check_count("rows", rows)
+    rows = rows_at_once(x) if rows is None else check_count("rows", rows)
     log_weights = _defensive_log_w if defensive else _log_w
     return torch.cat(
         [_log_likelihood(model, batch, K, rows, log_weights) for batch in x.split(min(rows, 100))]
@@ -78,10 +77,11 @@ def gradient_draws(
     """Independent draws of an objective's gradient at one batch x (B, D): name -> (draws, *shape).
 
     The gradient of the bound, in nats: φ's from the E-step loss, θ's from the M-step loss, both from
-    the same samples, with the sign of ascent. All draws are made in one vectorised pass; a critic
-    is held still. Raises ValueError for draws < 1.
+    the same samples, with the sign of ascent. All draws are made in one vectorised pass where q's
+    sampling allows it, else one by one; a critic is held still. Raises ValueError for draws < 1.
     """
-    check_count("draws", draws)
+    draws = check_count("draws", draws)
+    check_instance("objective", objective, "a function (model, x) -> Step, such as ELBO()")
     names = _names(model)
     phi = [names[p] for p in model.inference_parameters()]
     losses = _Losses(model, objective)
@@ -94,13 +94,16 @@ def gradient_draws(
         pick = {n: (of_e_step if n in phi else of_m_step)[f"model.{n}"] for n in names.values()}
         return {name: -value for name, value in pick.items()}
 
-    modes = {module: module.training for module in losses.modules()}
-    losses.eval()
-    try:
-        return torch.func.vmap(gradient, randomness="different")(torch.empty(draws, device=x.device))
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    with modes_kept(losses):
+        losses.eval()
+        try:
+            return torch.func.vmap(gradient, randomness="different")(torch.empty(draws, device=x.device))
+        except RuntimeError as problem:
+            # Distributions of other libraries sample in place, which vmap cannot do once for each draw.
+            if "vmap" not in str(problem):
+                raise
+            drawn = [gradient(None) for _ in range(draws)]
+            return {name: torch.stack([one[name] for one in drawn]) for name in drawn[0]}
 
 
 def _names(model: nn.Module) -> dict[nn.Parameter, str]:
@@ -127,8 +130,7 @@ def gradient_moments(
     As `gradient_draws`, but in memory for `chunk` draws however many there are. The mean's
     standard error is sqrt(variance / draws). Raises ValueError for draws < 2 or chunk < 1.
     """
-    check_count("draws", draws, minimum=2)
-    check_count("chunk", chunk)
+    draws, chunk = check_count("draws", draws, minimum=2), check_count("chunk", chunk)
     count, mean, square = 0, {}, {}
     for start in range(0, draws, chunk):
         n = min(chunk, draws - start)
@@ -221,7 +223,7 @@ def information(model: LatentVariableModel, x: Tensor, rows: int = 10_000) -> di
     the mutual information comes out too low and the marginal KL too high by as much, and no
     estimate exceeds log N. Memory: `rows` pairs (z, x_j) at once, or N. Raises ValueError for bad data.
     """
-    check_count("rows", rows)
+    rows = check_count("rows", rows)
     model.check_data(x)
     q, prior = model.posterior(x), model.prior()
     z = q.sample()
@@ -272,8 +274,10 @@ def few_label_accuracy(
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    check_count("per_class", per_class)
+    per_class, seed = check_count("per_class", per_class), check_count("seed", seed, minimum=0)
     (x, labels), (test_x, test_labels) = labelled, test
+    if labels is None or test_labels is None:
+        raise ValueError("few_label_accuracy needs labels; these data have none (the labels are None)")
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     shown = [order[labels.cpu()[order] == c][:per_class] for c in labels.cpu().unique()]
     if min(map(len, shown)) < per_class:

@@ -5,7 +5,7 @@ parameters φ, the M-step the generative parameters θ. An objective maps (model
 that holds one loss for each.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch import distributions as D
 
 from . import bounds
-from .checks import check_choice, check_count
+from .checks import check_choice, check_count, check_instance
 from .divergences import MMD, Adversarial
 from .gradients import (
     MovingAverage,
@@ -431,6 +431,8 @@ class InfoVAE(nn.Module):
     def __init__(self, alpha: float = 0.0, lam: float = 1000.0, divergence=None, kl: str = "analytic"):
         super().__init__()
         check_choice("kl", kl, ("analytic", "sampled"))
+        if divergence is not None:
+            check_instance("divergence", divergence, "a function (z, prior) -> scalar, such as MMD()")
         weight = alpha + lam - 1
         if not alpha <= 1:
             raise ValueError(f"alpha must be <= 1: the weight of KL is 1 − alpha, here {1 - alpha:.4g}")
@@ -443,6 +445,8 @@ class InfoVAE(nn.Module):
         self.alpha, self.lam, self.kl = alpha, lam, kl
         self.weight = weight if weight > 1e-12 else 0.0
         self.divergence = divergence if divergence is not None or self.weight == 0 else MMD()
+        # A divergence compares the codes of a batch with each other.
+        self.fewest_rows = 2 if self.weight else 1
 
     def __repr__(self):
         settings = f"alpha={self.alpha}, lam={self.lam}, divergence={self.divergence!r}, kl={self.kl!r}"
@@ -495,6 +499,29 @@ class WAE(InfoVAE):
 
     def __init__(self, lam: float = 10.0, divergence=None):
         super().__init__(alpha=1.0, lam=lam, divergence=MMD("imq") if divergence is None else divergence)
+
+
+class Schedule(nn.Module):
+    """An objective that changes with the epoch, as a learning rate may: KL warm-up, α, λ, K.
+
+    at: a function epoch -> objective, from 0; `fit` trains with at(epoch). report: the one fixed
+    objective that validation, and whoever else calls the schedule, sees. Where objectives have a critic
+    (a discriminator, a baseline), all of them share that of `report`.
+
+        Schedule(lambda epoch: BetaVAE(min(1, epoch / 10)), report=ELBO())
+    """
+
+    def __init__(self, at: Callable[[int], Callable], report: Callable):
+        super().__init__()
+        check_instance("at", at, "a function epoch -> objective")
+        check_instance("report", report, "an objective, such as ELBO()")
+        self.at, self.report = at, report
+
+    def __repr__(self):
+        return f"Schedule(report={self.report!r})"
+
+    def forward(self, model: LatentVariableModel, x: Tensor) -> Step:
+        return self.report(model, x)
 
 
 def reparameterized(draw: Draw) -> Draw:
