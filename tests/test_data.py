@@ -345,6 +345,14 @@ def test_corrupt_file_names_itself_both_checksums_and_the_cure(put, tmp_path):
     assert path.exists()  # deleting is the owner's decision
 
 
+def test_gzipped_content_is_verified_too(put, tmp_path):
+    fake_static(put, ".gz")
+    path = tmp_path / "mnist-static" / "binarized_mnist_valid.amat.gz"
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()).replace(b"1", b"0")))
+    with pytest.raises(data.DataError, match=r"amat\.gz is corrupt.*Delete it"):
+        data.load("mnist-static", tmp_path)
+
+
 def test_broken_gzip(put, tmp_path):
     fake_static(put, ".gz")
     path = tmp_path / "mnist-static" / "binarized_mnist_train.amat.gz"

@@ -157,6 +157,8 @@ def test_the_discriminator_learns_at_its_own_rate(truth, x):
     # Adam's first steps are as long as the learning rate: two batches of them.
     moved, _ = train_adversarially(truth, x, epochs=1, critic_lr=1e-5)
     assert 1e-5 < max(moved) < 2.5e-5
+    moved, _ = train_adversarially(truth, x, epochs=2, lr=lambda epoch: 1e-5 if epoch else 0.0)
+    assert 1e-5 < max(moved) < 2.5e-5  # the model's own rate, schedule and all, where none is given
 
 
 def test_an_adversarial_run_resumes_bit_for_bit_and_knows_its_critics_rate(truth, x, tmp_path):
@@ -383,6 +385,16 @@ def test_log_det_covariance_closes_on_the_truth(truth):
     two = vl.models.TwoLayerVAE.mlp(4, (3, 2), ((6,), (5,)))
     with pytest.raises(ValueError, match="a Chain does not"):
         metrics.log_det_covariance(two, torch.rand(8, 4))
+
+
+@pytest.mark.parametrize("N", [2, 3])
+def test_log_det_covariance_is_that_of_an_even_mixture_of_the_rows_codes(truth, N):
+    """E[zzᵀ] − E[z] E[z]ᵀ with N components of weight 1/N, not 1/(N − 1)."""
+    x = truth.sample(N)[0]
+    q = truth.posterior(x)
+    second = (q.mean[:, :, None] * q.mean[:, None] + torch.diag_embed(q.variance)).mean(0)
+    expected = torch.logdet(second - torch.outer(q.mean.mean(0), q.mean.mean(0)))
+    torch.testing.assert_close(metrics.log_det_covariance(truth, x), expected.detach())
 
 
 def test_few_labels_suffice_where_codes_separate_and_not_where_labels_are_noise():

@@ -1,7 +1,7 @@
 """fit: it learns, it resumes bit for bit, it survives a kill, and it says what went wrong."""
 
-import copy
 import dataclasses
+import inspect
 import math
 import os
 import subprocess
@@ -12,6 +12,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from common import OBJECTIVES
 
 import vaelearn as vl
 from vaelearn.objectives import ELBO, IWAE, DReG, Thinned, WakeSleep
@@ -67,6 +68,19 @@ def test_the_learning_rate_is_used():
     assert torch.equal(weights(model), before)
 
 
+def test_a_schedules_rate_is_used_in_its_own_epoch(tmp_path):
+    """All epochs but the second have rate 0; so too where a run resumes before it."""
+    schedule = {0: 0.0, 1: 0.01, 2: 0.0}.__getitem__
+    ends = []
+    for epochs in (1, 2, 3):
+        ends.append(weights(quick(new_model(), ELBO(), Data, epochs=epochs, lr=schedule).model))
+    assert torch.equal(ends[0], weights(new_model())) and not torch.equal(ends[0], ends[1])
+    assert torch.equal(ends[1], ends[2])
+    for epochs in (1, 3):
+        run = quick(new_model(), ELBO(), Data, epochs=epochs, lr=schedule, checkpoint=tmp_path / "run.pt")
+    assert torch.equal(weights(run.model), ends[2])
+
+
 def exact_elbo(model, x):
     return vl.objectives.Step.joint(model, model.elbo(x))
 
@@ -112,27 +126,28 @@ def test_the_model_goes_back_to_its_device_and_the_modes_are_set():
     assert {p.device.type for p in model.parameters()} == {"cpu"}
 
 
-@pytest.mark.parametrize(
-    "objective",
-    [
-        ELBO(K=2),
-        ELBO(kl="analytic"),
-        vl.objectives.STL(),
-        vl.objectives.ScoreFunction(),
-        vl.objectives.ScoreFunction(1, "moving-average"),
-        vl.objectives.ScoreFunction(2, "leave-one-out"),
-        WakeSleep(),
-    ],
-    ids=repr,
-)
+def test_an_objectives_own_parts_are_in_the_mode_that_the_model_is_in():
+    modes = []
+
+    class Critic(torch.nn.Module):
+        def forward(self, model, x):
+            modes.append((self.training, model.training))
+            return ELBO()(model, x)
+
+    quick(new_model(), Critic(), Data, epochs=2, batch_size=64)
+    assert modes == [(True, True), (False, False)] * 2
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_every_objective_trains_validates_and_resumes(tmp_path, objective, dtype):
+def test_every_objective_trains_validates_and_resumes(tmp_path, name, dtype):
     class Typed:
         train, valid = Data.train.to(dtype), Data.valid.to(dtype)
 
     def train(epochs, **options):
         model = new_model().to(dtype)
-        return weights(quick(model, copy.deepcopy(objective), Typed, epochs=epochs, **options).model)
+        objective = OBJECTIVES[name](model)
+        return weights(quick(model, objective, Typed, epochs=epochs, **options).model)
 
     train(1, checkpoint=tmp_path / "run.pt")
     assert torch.equal(train(3, checkpoint=tmp_path / "run.pt"), train(3))
@@ -171,6 +186,23 @@ def test_binarize_draws_training_images_anew_and_validation_images_once():
     assert all(((x == 0) | (x == 1)).all() for part in seen.values() for x in part)
     assert seen["train"][0].sum() != seen["train"][1].sum()
     assert torch.equal(*seen["valid"])
+
+
+def test_the_seed_decides_the_validation_images_and_their_noise():
+    seen = []
+
+    def spy(model, x):
+        step = ELBO()(model, x)
+        if not torch.is_grad_enabled():
+            seen.append((x, step.bound))
+        return step
+
+    for seed in (5, 5, 6):
+        quick(new_model(), spy, Data, epochs=1, batch_size=64, lr=0.0, binarize=True, seed=seed)
+        quick(new_model(), spy, Data, epochs=1, batch_size=64, lr=0.0, seed=seed)
+    (five, five_grey), (again, again_grey), (six, six_grey) = zip(seen[::2], seen[1::2], strict=True)
+    assert torch.equal(five[0], again[0]) and not torch.equal(five[0], six[0])
+    assert torch.equal(five_grey[1], again_grey[1]) and not torch.equal(five_grey[1], six_grey[1])
 
 
 def test_the_bar_says_the_device_and_the_binarization(capsys):
@@ -261,9 +293,32 @@ def test_a_schedule_may_return_numpy_numbers(tmp_path):
     assert [type(rate) for rate in run.history["lr"]] == [float] * 3
 
 
+class Plain:
+    """An objective of a reader's own, with the repr that Python gives it: its address."""
+
+    def __call__(self, model, x):
+        return ELBO()(model, x)
+
+
+def test_an_objective_is_known_by_more_than_its_address(tmp_path):
+    one, other = Plain(), Plain()
+    assert repr(one) != repr(other)
+    quick(new_model(), one, Data, epochs=1, checkpoint=tmp_path / "run.pt")
+    run = quick(new_model(), other, Data, epochs=2, checkpoint=tmp_path / "run.pt")
+    assert run.history["epoch"] == [1, 2]
+
+
+# What a run may change from one call to the next; all else decides its numbers and is compared.
+MAY_CHANGE = {"epochs", "device", "checkpoint", "progress"}
+
+
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     path = tmp_path / "run.pt"
     quick(new_model(), ELBO(), Data, epochs=2, checkpoint=path)
+
+    class OtherValid:
+        train, valid = Data.train, Data.valid.flip(0)
+
     changes = (
         {"objective": ELBO(K=7)},
         {"seed": 1},
@@ -272,7 +327,14 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
         {"data": Data.valid},
         {"data": Data.train},
         {"data": Data.train.flip(0)},
+        {"data": OtherValid},
         {"optimizer": torch.optim.SGD},
+        {"optimizer": partial(torch.optim.Adam, fused=True, betas=(0.5, 0.999))},
+        {"batch_size": 20},
+        {"critic_lr": 0.5},
+        {"keep": "best"},
+        {"lr": lambda epoch: 1e-3 if epoch == 0 else 2e-3},
+        {"lr": lambda epoch: 1e-3 if epoch == 1 else 2e-3},
         {"model": vl.models.VAE.mlp(6, 2, (9,))},
         {"model": vl.models.VAE.mlp(6, 2, (8,), activation=torch.nn.ReLU)},
         {"model": vl.models.VAE.mlp(6, 2, (8,), "gaussian")},
@@ -281,6 +343,8 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
         usual = {"model": new_model(), "objective": ELBO(), "data": Data, "epochs": 3, "checkpoint": path}
         with pytest.raises(ValueError, match="belongs to another run"):
             quick(**(usual | change))
+    compared = {name for change in changes for name in change}
+    assert compared | MAY_CHANGE == {*inspect.signature(fit).parameters} and not compared & MAY_CHANGE
 
 
 def test_a_checkpoint_of_the_same_shapes_and_another_sigma_is_refused(tmp_path):

@@ -10,6 +10,16 @@ from .checks import check_count, check_instance
 from .models import LatentVariableModel, modes_kept, rows_at_once
 
 
+def mean_and_error(draws: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean of independent draws (R, ...) and its standard error: two tensors (...).
+
+    Raises ValueError for R < 2: one draw does not know how far the next will lie.
+    """
+    if len(draws) < 2:
+        raise ValueError(f"a standard error needs 2 draws or more; got {len(draws)}")
+    return draws.mean(0), draws.std(0) / math.sqrt(len(draws))
+
+
 @torch.no_grad()
 def log_likelihood(
     model: LatentVariableModel, x: Tensor, K: int = 5000, rows: int | None = None, defensive: bool = False
@@ -25,7 +35,7 @@ def log_likelihood(
     """
     K = check_count("K", K)
     model.check_data(x)
-    rows = rows_at_once(x) if rows is None else check_count("rows", rows)
+    rows = check_count("rows", rows_at_once(x) if rows is None else rows)
     log_weights = _defensive_log_w if defensive else _log_w
     return torch.cat(
         [_log_likelihood(model, batch, K, rows, log_weights) for batch in x.split(min(rows, 100))]
@@ -82,8 +92,7 @@ def gradient_draws(
     """
     draws = check_count("draws", draws)
     check_instance("objective", objective, "a function (model, x) -> Step, such as ELBO()")
-    names = _names(model)
-    phi = [names[p] for p in model.inference_parameters()]
+    phi = _names(model)["inference"]
     losses = _Losses(model, objective)
     parameters = {f"model.{name}": p.detach() for name, p in model.named_parameters()}
     one, zero = x.new_ones(()), x.new_zeros(())
@@ -91,8 +100,8 @@ def gradient_draws(
     def gradient(_):
         _, pull_back = torch.func.vjp(lambda p: torch.func.functional_call(losses, p, (x,)), parameters)
         (of_e_step,), (of_m_step,) = pull_back((one, zero)), pull_back((zero, one))
-        pick = {n: (of_e_step if n in phi else of_m_step)[f"model.{n}"] for n in names.values()}
-        return {name: -value for name, value in pick.items()}
+        names = [name for name, _ in model.named_parameters()]
+        return {name: -(of_e_step if name in phi else of_m_step)[f"model.{name}"] for name in names}
 
     with modes_kept(losses):
         losses.eval()
@@ -106,8 +115,11 @@ def gradient_draws(
             return {name: torch.stack([one[name] for one in drawn]) for name in drawn[0]}
 
 
-def _names(model: nn.Module) -> dict[nn.Parameter, str]:
-    return {p: name for name, p in model.named_parameters()}
+def _names(model: LatentVariableModel) -> dict[str, list[str]]:
+    """What φ's and θ's parameters are called."""
+    names = {p: name for name, p in model.named_parameters()}
+    sets = {"inference": model.inference_parameters(), "generative": model.generative_parameters()}
+    return {which: [names[p] for p in members] for which, members in sets.items()}
 
 
 class _Losses(nn.Module):
@@ -153,10 +165,8 @@ def gradient_snr(
     Rainforth et al. 2018, section 3. Raises as `gradient_moments`.
     """
     moments = gradient_moments(model, objective, x, draws, chunk)
-    names = _names(model)
-    sets = {"inference": model.inference_parameters(), "generative": model.generative_parameters()}
     snr = {name: (mean.abs() / variance.sqrt()).flatten() for name, (mean, variance) in moments.items()}
-    return {which: torch.cat([snr[names[p]] for p in members]) for which, members in sets.items()}
+    return {which: torch.cat([snr[name] for name in names]) for which, names in _names(model).items()}
 
 
 def gradient_dsnr(
@@ -169,16 +179,14 @@ def gradient_dsnr(
     `draws` gradients, the expectation is over as many fresh ones. Needs a set of three parameters or
     more: in a plane 1 / |G_⊥| has no mean. Rainforth et al. 2018, section 4.1. Raises as `gradient_moments`.
     """
-    names = _names(model)
-    sets = {"inference": model.inference_parameters(), "generative": model.generative_parameters()}
-    members = {which: [names[p] for p in parameters] for which, parameters in sets.items()}
+    sets = _names(model)
     means = {name: mean for name, (mean, _) in gradient_moments(model, objective, x, draws, chunk).items()}
     ratios = {which: [] for which in sets}
     for start in range(0, draws, chunk):
         g = gradient_draws(model, objective, x, min(chunk, draws - start))
-        for which, own in members.items():
-            direction = torch.cat([means[name].flatten() for name in own])
-            G = torch.cat([g[name].reshape(len(g[name]), -1) for name in own], 1)
+        for which, names in sets.items():
+            direction = torch.cat([means[name].flatten() for name in names])
+            G = torch.cat([g[name].reshape(len(g[name]), -1) for name in names], 1)
             along = G @ direction / direction.norm()
             across = (G - along[:, None] * direction / direction.norm()).norm(dim=1)
             ratios[which].append(along.abs() / across)

@@ -99,7 +99,8 @@ class LatentVariableModel(nn.Module):
             check_count(name, count)
         q = self.posterior(x) if q is None else q
         pathwise = pathwise and q.has_rsample
-        z = (q.rsample if pathwise else q.sample)(torch.Size(sample_shape))
+        # In the networks' dtype: where that is bfloat16, q keeps its own numbers in float32.
+        z = (q.rsample if pathwise else q.sample)(torch.Size(sample_shape)).to(x.dtype)
         return self.at(x, z, q, pathwise)
 
     def at(self, x: Tensor, z: Tensor, q: D.Distribution, pathwise: bool = True) -> Draw:
@@ -116,8 +117,9 @@ class LatentVariableModel(nn.Module):
     @torch.no_grad()
     def sample(self, n: int) -> tuple[Tensor, Tensor]:
         """n ancestral samples: z (n, L) from the prior, then x (n, D) from p(x | z). Returns (x, z)."""
-        z = self.prior().sample((n,))
-        return self.likelihood(z).sample(), z
+        dtype = next(self.parameters()).dtype
+        z = self.prior().sample((n,)).to(dtype)
+        return self.likelihood(z).sample().to(dtype), z
 
     def check_data(self, x: Tensor) -> None:
         """Raise TypeError or ValueError, saying what was expected and what came, unless x is usable data."""
@@ -143,12 +145,6 @@ class LatentVariableModel(nn.Module):
             )
 
 
-def rows_at_once(x: Tensor) -> int:
-    """How many rows like x's to decode together where no graph is kept: what they decode to, 4 MB of
-    float32, then stays in a processor's cache; a GPU wants more to do at a time."""
-    return max(1, (2**20 if x.device.type == "cpu" else 2**23) // x[0].numel())
-
-
 @contextmanager
 def modes_kept(module: nn.Module):
     """Afterwards each part is in the mode, training or evaluation, in which it was before."""
@@ -158,6 +154,12 @@ def modes_kept(module: nn.Module):
     finally:
         for part, mode in modes.items():
             part.training = mode
+
+
+def rows_at_once(x: Tensor) -> int:
+    """How many rows like x's to decode together where no graph is kept: what they decode to, 4 MB of
+    float32, then stays in a processor's cache; a GPU wants more to do at a time."""
+    return max(1, (2**20 if x.device.type == "cpu" else 2**23) // x[0].numel())
 
 
 class VAE(LatentVariableModel):

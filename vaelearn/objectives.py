@@ -49,7 +49,7 @@ class Step:
     def backward(self) -> None:
         """Add e_step's gradient to φ's .grad, m_step's to θ's, the critic's to its own: no leaks."""
         phi, theta = self.model.inference_parameters(), self.model.generative_parameters()
-        if self.e_step is self.m_step:
+        if self.e_step is self.m_step:  # one tensor, one backward pass; two of one value would take two
             _add_gradient(self.e_step, phi + theta)
         else:
             _add_gradient(self.e_step, phi, retain_graph=True)
@@ -359,7 +359,7 @@ class Thinned:
             return objective(model, x)
         model.check_data(x)
         check_reparameterized(q := model.posterior(x))
-        z = q.rsample(samples).flatten(0, 1)
+        z = q.rsample(samples).to(x.dtype).flatten(0, 1)
         log_w = model.log_weights(x, z, q).unflatten(0, samples)
         ascended = []
         for bound, shares in zip(objective.bounds(log_w), objective.shares(log_w), strict=True):

@@ -242,6 +242,7 @@ def check_step(step: Step, x: Tensor) -> None:
 
 
 def not_finite(what: str, value: Tensor, where: str, x: Tensor) -> FloatingPointError:
+    """The error that says what stopped being finite, where, and what the usual causes are."""
     return FloatingPointError(
         f"{what} became {value.item():.4g} in {where}. Usual causes: a learning rate too high; a learned σ "
         "shrinking towards 0; NaN or infinite parameters; data far from unit scale (here |x| reaches "
@@ -278,6 +279,7 @@ def split(data, model: LatentVariableModel) -> tuple[Rows, Rows | None]:
 
 
 def bar(epochs: int, run: Run, progress: bool):
+    """The epochs still to train, under a progress bar that names what is trained."""
     # Imported here because tqdm.auto pulls in ipywidgets where that is installed.
     from tqdm.auto import tqdm
 
