@@ -30,7 +30,7 @@ def lab(tmp_path_factory):
     with (folder / "log").open("w") as log:
         server = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
     try:
-        for _ in range(600):
+        for _ in range(1800):  # some seconds, on a quiet machine
             if found := re.search(r"http://127\.0\.0\.1:\d+/", (folder / "log").read_text("utf8")):
                 break
             assert server.poll() is None, (folder / "log").read_text("utf8")

@@ -166,7 +166,11 @@ def gradient_snr(
     """
     moments = gradient_moments(model, objective, x, draws, chunk)
     snr = {name: (mean.abs() / variance.sqrt()).flatten() for name, (mean, variance) in moments.items()}
-    return {which: torch.cat([snr[name] for name in names]) for which, names in _names(model).items()}
+    # A set may be empty: a decoder can be given, with nothing in it to learn.
+    return {
+        which: torch.cat([x.new_empty(0), *(snr[name] for name in names)])
+        for which, names in _names(model).items()
+    }
 
 
 def gradient_dsnr(

@@ -22,7 +22,7 @@ from jupyter_client import BlockingKernelClient, write_connection_file
 from .apart import somebody
 
 GRACE = 5.0  # seconds to react to an interrupt, as Ctrl-C would give, before the process is ended
-START = 500.0  # seconds for a kernel to begin: its imports are not the learner's time
+START = 120.0  # seconds for a kernel to begin: its imports are not the learner's time
 FILE_BYTES = 512 * 2**20  # no file of a submission may grow beyond this
 THREADS = 512  # of all processes of a submission that runs as a user of its own
 UNREADABLE = "answered with something unreadable"
