@@ -15,7 +15,7 @@ import torch
 from common import OBJECTIVES
 
 import vaelearn as vl
-from vaelearn.objectives import ELBO, WakeSleep
+from vaelearn.objectives import ELBO, IWAE, DReG, Thinned, WakeSleep
 from vaelearn.training import choose_device, fit
 
 
@@ -649,3 +649,41 @@ def test_what_was_expected_what_came_what_to_do(change, error, sentence):
     usual = {"model": new_model(), "objective": ELBO(), "data": Data, "epochs": 1}
     with pytest.raises(error, match=sentence):
         quick(**(usual | change))
+
+
+@pytest.mark.parametrize("objective", [IWAE(5), DReG(5), Thinned(IWAE(20), 2)], ids=repr)
+def test_half_precision_trains_as_well(objective):
+    """The same bound within the noise between two seeds, from networks that did run in bfloat16."""
+    torch.manual_seed(0)
+    x, valid, found = (torch.rand(400, 6) < 0.2).float(), (torch.rand(100, 6) < 0.2).float(), {}
+    data = vl.data.Dataset("dots", x, valid, valid, (2, 3))
+    for autocast in (None, torch.bfloat16):
+        model, seen = new_model(), set()
+        model.decoder.logits.register_forward_hook(lambda _, __, out, seen=seen: seen.add(out.dtype))
+        run = fit(model, objective, data, 15, 50, 0.01, autocast=autocast, progress=False, device="cpu")
+        assert (torch.bfloat16 in seen) == (autocast is not None)
+        assert run.history["valid"][-1] > run.history["valid"][0] + 0.5
+        found[autocast] = run.history["valid"][-1]
+    assert found[torch.bfloat16] == pytest.approx(found[None], abs=0.05)
+
+
+def test_under_half_precision_every_weight_gets_its_gradient():
+    """What `no_grad` casts must not stand in for the weights in the step that follows it."""
+    model, before = new_model(), new_model()
+    x, objective = Data.train.round(), Thinned(IWAE(20), 2)
+    fit(model, objective, x, 1, autocast=torch.bfloat16, progress=False, device="cpu")
+    for one, other in zip(model.parameters(), before.parameters(), strict=True):
+        assert not torch.equal(one, other)
+
+
+def test_bounds_are_reduced_in_float32_under_autocast():
+    with torch.autocast("cpu", torch.bfloat16):
+        draw = new_model().draw(Data.train.round(), (3, 2))
+    assert draw.log_w.dtype == draw.z.dtype == torch.float32
+
+
+def test_fit_inside_autocast_is_refused():
+    with torch.autocast("cpu", torch.bfloat16), pytest.raises(ValueError, match=r"autocast=\.\.\."):
+        fit(new_model(), ELBO(), Data.train.round(), 1, progress=False, device="cpu")
+    with pytest.raises(ValueError, match="float16 would need a loss scale"):
+        fit(new_model(), ELBO(), Data.train.round(), 1, autocast=torch.float16, progress=False)

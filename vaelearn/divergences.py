@@ -24,7 +24,8 @@ Bandwidth = float | Sequence[float] | None
 
 def rbf(s: Tensor, h: float, order: int = 0) -> Tensor:
     """exp(−s / 2h²), or its derivative in s of this order."""
-    return (-1 / (2 * h**2)) ** order * torch.exp(-s / (2 * h**2))
+    k = torch.exp(s / (-2 * h**2))
+    return (-1 / (2 * h**2)) ** order * k if order else k
 
 
 def imq(s: Tensor, h: float, order: int = 0) -> Tensor:
@@ -185,7 +186,8 @@ def _gram(a: Tensor, b: Tensor, kernel: str, bandwidth: Bandwidth, order: int = 
     """k, or its derivative of this order, between all pairs, (N, M), averaged over the bandwidths."""
     check_choice("kernel", kernel, tuple(KERNELS))
     s, hs = _square_distances(a, b), _bandwidths(bandwidth, a.shape[1])
-    return sum(KERNELS[kernel](s, h, order) for h in hs) / len(hs)
+    first, *others = (KERNELS[kernel](s, h, order) for h in hs)
+    return sum(others, first) / len(hs) if others else first
 
 
 def _square_distances(a: Tensor, b: Tensor) -> Tensor:

@@ -54,6 +54,7 @@ def fit(
     device: str | torch.device = "auto",
     checkpoint: str | os.PathLike | None = None,
     keep: str = "last",
+    autocast: torch.dtype | None = None,
     progress: bool = True,
 ) -> Run:
     """Train `model` in place and return the `Run`.
@@ -73,6 +74,9 @@ def fit(
         from it, and on a CPU ends at the same numbers, bit for bit, as if never interrupted.
     keep: "last", or "best": the weights of the epoch with the best validation bound are what comes back,
         after an interrupt or an error too.
+    autocast: torch.bfloat16 runs the networks of a training step in that type; weights, log-densities,
+        bounds and validation keep the model's own. fit inside torch.autocast is an error: the copies that
+        it keeps of the weights would not follow them.
 
     The caller's random state and the model's training mode are left as they were. Threads of one process
     share torch's random state: run one fit at a time in each. An interrupt (Ctrl-C) warns and returns the
@@ -83,6 +87,10 @@ def fit(
     epochs, batch_size = check_count("epochs", epochs), check_count("batch_size", batch_size)
     seed = check_count("seed", seed, minimum=0)
     check_choice("keep", keep, ("last", "best"))
+    if autocast not in (None, torch.bfloat16):
+        raise ValueError(
+            f"autocast must be None or torch.bfloat16 (float16 would need a loss scale); got {autocast!r}"
+        )
     check_instance("model", model, "a LatentVariableModel, such as VAE.mlp(64, 8)", having="draw")
     check_instance("objective", objective, "a function (model, x) -> Step, such as ELBO()")
     train, valid = split(data, model)
@@ -97,7 +105,11 @@ def fit(
     run = Run(model, objective, choose_device(device, train.like.dtype), bool(binarize))
     critic = objective if isinstance(objective, nn.Module) else nn.Module()
     with on_device(model, run.device), on_device(critic, run.device, train.like.dtype):
-        state = State(run, critic, optimizer, lr, critic_lr, batch_size, seed, epochs, keep)
+        if torch.is_autocast_enabled(run.device.split(":")[0]):
+            raise ValueError(
+                "fit cannot train inside torch.autocast: leave it, and pass fit(..., autocast=...)"
+            )
+        state = State(run, critic, optimizer, lr, critic_lr, batch_size, seed, epochs, keep, autocast)
         check_batches(state, train, valid)
         progress_bar = bar(epochs, run, progress)
         try:
@@ -143,11 +155,12 @@ def train_epoch(state: "State", train: Rows) -> dict[str, float]:
     run, optimizer, objective = state.run, state.optimizer, state.objectives[state.epoch]
     run.model.train(), state.critic.train()
     state.set_rates()
-    totals = defaultdict(float)
+    totals = defaultdict(list)
     for batch, index in enumerate(batches(torch.randperm(len(train)), state.batch_size)):
         x = train[index]
         x = draw_binary(x) if run.binarize else x
-        step = objective(run.model, x)
+        with state.precision():
+            step = objective(run.model, x)
         check_step(step, x)
         where = f"epoch {state.epoch + 1}, batch {batch + 1}"
         for loss in (step.e_step, step.m_step, step.critic_loss):
@@ -158,11 +171,12 @@ def train_epoch(state: "State", train: Rows) -> dict[str, float]:
         step.backward()
         optimizer.step()
         for name, values in named(step, "train").items():
-            totals[name] += values.sum().item()
+            totals[name].append(values.sum())
     for parameter in (*run.model.parameters(), *state.critic.parameters()):
         if not parameter.isfinite().all():
             raise not_finite("a weight", parameter[~parameter.isfinite()][0], where, x)
-    return {name: total / len(train) for name, total in totals.items()}
+    # Read once: each reading waits for the device.
+    return {name: sum(torch.stack(sums).tolist()) / len(train) for name, sums in totals.items()}
 
 
 @torch.no_grad()
@@ -334,8 +348,12 @@ class State:
         seed: int,
         epochs: int,
         keep: str,
+        autocast: torch.dtype | None = None,
     ):
         self.run, self.critic, self.batch_size, self.best = run, critic, batch_size, {}
+        # No cache of cast weights: it would outlive `no_grad`, and hand the step copies without a gradient.
+        settings = {"dtype": autocast, "enabled": autocast is not None, "cache_enabled": False}
+        self.precision = partial(torch.autocast, run.device.split(":")[0], **settings)
         objective = run.objective
         at = objective.at if isinstance(objective, Schedule) else lambda epoch: objective
         # All of them now: a rate that is NaN in the last epoch is an error before the first.
@@ -365,6 +383,7 @@ class State:
             "critic_lr": self.critic_lr,
             "seed": seed,
             "keep": keep,
+            "autocast": str(autocast),
         } | self.described()
 
     def described(self) -> dict[str, str]:

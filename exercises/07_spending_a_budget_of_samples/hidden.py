@@ -140,19 +140,28 @@ def q5(every_group, shuffled, fresh):
 @closes("thinning.keep")
 def q6(thin, added_noise, fresh):
     ch07.q6(thin, added_noise, fresh)
-    shares = fresh.normal(20, 2).softmax(0)
+    shares, R = fresh.normal(20, 2).softmax(0), 4000
+
+    def sums(weights):
+        return (weights - shares[:, None]).sum(0)
+
     for c in (0.8, 6.0):
-        draws = torch.as_tensor(thin(shares.repeat(1, 4000), c)).double()
+        pi = (c * shares).clamp(max=1)
+        tossed = fresh.uniform(0, 1, 20, R, 2) < pi[:, None]
+        right = torch.where(tossed, shares.clamp(min=1 / c)[:, None], 0)
+        draws = torch.as_tensor(thin(shares.repeat(1, R), c)).double()
+        draws = draws.view(20, R, 2)
         expect.mean(
-            draws.view(20, 4000, 2).transpose(0, 1),
+            draws.transpose(0, 1),
             shares,
             f"the mean of thin with c = {c}",
+            (1 / pi - 1).sqrt() * shares + 1e-4,  # float32 rounds
         )
-        found = (draws.view(20, 4000, 2) - shares[:, None]).sum(0)
         expect.mean(
-            found.square(),
+            sums(right).square(),
             added_noise(shares, torch.ones(20, 2), c),
-            f"added_noise against draws of your own thin, c = {c},",
+            f"a simulation of added_noise, c = {c},",
+            sums(right).square().std(0),
         )
     expect.close(
         thin(shares.float(), 1e9), shares.float(), "thin of float32 shares"
