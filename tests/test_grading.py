@@ -21,12 +21,13 @@ from conftest import ROOT
 
 from tools import assign
 from tools.grade import apart, report, session, submission
+from tools.grade.__main__ import main
 from vaelearn.exercises import Wrong, ch05, ch10, examine
 
 SET = ROOT / "exercises" / "05_importance_weighting"
 FULL, NONE = [2, 2, 2, 3, 3, 3], [0] * 6
 OWN_USER = apart.somebody(0)[1] is not None  # whether submissions run as another user here
-SECONDS = "10"  # for one cell or call
+SECONDS = "6"  # for one cell or call
 LONG = "Uebungsblatt 5 Abgabe online " * 7  # as a learning platform names what it exports
 
 # Cells of an otherwise perfect notebook, before the one that defines `iwae`: what it earns, what is remarked.
@@ -81,34 +82,29 @@ loop = "import sys, time; time.sleep(3000)"
 subprocess.Popen([sys.executable, "-c", loop, "{mark}"], start_new_session=True)
 for _ in range(1500):
     os.mkdir("deep"); os.chdir("deep")
-os.chmod(os.environ["HOME"], 0)
+closed = os.environ["HOME"] + "/closed"
+os.makedirs(closed + "/full"); os.chmod(closed, 0)
 """
-CELLS = {
-    "habits": (HABITS, FULL, ""),
-    "endless": ("while True:\n    pass", FULL, f"ran longer than {SECONDS} s and was interrupted"),
-    "hungry": ("hoard = [torch.empty(2**28) for _ in range(100)]", FULL, "memory"),
-    "stubborn": (
-        "import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True:\n    time.sleep(1)",
-        FULL,
-        "had to be ended, it was left out",
+KILLS = "import os, signal\nos.kill(os.getppid(), signal.SIGKILL)"
+# Cells of one notebook, perfect otherwise, and what is remarked of each. The first two end its kernel.
+TROUBLES = {
+    "import os\nos.abort()": "ended the process (SIGABRT), it was left out",
+    "import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True:\n    time.sleep(1)": (
+        f"ran longer than {SECONDS} s and had to be ended, it was left out"
     ),
-    "crashes": ("import os\nos.abort()", FULL, "ended the process (SIGABRT), it was left out"),
-    "kills": (
-        "import os, signal\nos.kill(os.getppid(), signal.SIGKILL)",
-        FULL if OWN_USER else NONE,
-        "PermissionError" if OWN_USER else "look at this one by hand",
-    ),
+    "while True:\n    pass": f"ran longer than {SECONDS} s and was interrupted",
+    "hoard = [torch.empty(2**28) for _ in range(100)]": "memory",
 }
-# The last cells of an otherwise perfect notebook.
-ANSWERS = {
-    "slow": "import time\ndef resample(z, log_w):\n    time.sleep(1000)",
-    "floods": """
+# The last cells of another: one answer that never comes, and ones that claim 2**36 numbers.
+SLOW = """
+import time
 from vaelearn.exercises import answers
+def resample(z, log_w):
+    time.sleep(1000)
 def plain(value, plain=answers.plain):
     return torch.zeros(1).expand(2**36) if getattr(value, "ndim", 0) == 2 else plain(value)
 answers.plain = plain
-""",
-}
+"""
 ERROR = 'raise ValueError("\\udcff \\x00 \\x1b[31m;=1+1;+cmd|X;\\n=2+2\\t@SUM(1)\\u2028=3+3 <b>")'
 
 
@@ -124,7 +120,13 @@ for fd in range(3, 64):
     except OSError as error:
         pass
 """
-OPEN = "from tools.grade import apart, marking\nmarking.keep_private = apart.keep_private = lambda: None"
+# What root has more than others is taken from the marking process too, and then it starts kernels as it is.
+ORDINARY = ["setpriv", *apart.NO_RIGHTS] if apart.somebody(0)[0] else []
+AS_ONESELF = """
+from tools.grade import apart, marking, session
+marking.somebody = session.somebody = apart.somebody = lambda number: ([], None)
+"""
+OPEN = "marking.keep_private = apart.keep_private = lambda: None"
 SPY = """
 import os
 found, pid = [], os.getppid()
@@ -170,12 +172,12 @@ def notebooks(autograder):
     return nbformat.read(solved, as_version=4), nbformat.read(student, as_version=4)
 
 
-def run(autograder, folder, *flags, before="", **environment):
+def run(autograder, folder, *flags, before="", prefix=(), **environment):
     """The command, as a background job of a shell starts; `before` is run in its process first."""
     program = f"import runpy\n{textwrap.dedent(before)}\nrunpy.run_module('tools.grade', run_name='__main__')"
     command = [sys.executable, "-c", program, "5", str(folder), "--autograders", str(autograder), *flags]
     return subprocess.run(
-        command,
+        [*prefix, *command],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -211,18 +213,20 @@ def klass(autograder, notebooks, temporary, tmp_path_factory):
     folder = tmp_path_factory.mktemp("submissions") / "class"
     (folder / "mac" / "__MACOSX").mkdir(parents=True)
     (folder / "__MACOSX").mkdir()
-    whole = {"perfect": solved, "other ways": with_cell(solved, "the end", OTHER_WAYS)}
-    whole |= {name: with_cell(student, "the end", RANDOM) for name in ("random", "again")}
-    whole |= {"half": with_cell(student, "the end", HALF), "forger": with_cell(student, "def iwae", FORGE)}
-    whole["spy"] = with_cell(solved, "def iwae", SPY)
-    whole |= {name: with_cell(solved, "def iwae", cell) for name, (cell, *_) in CELLS.items()}
-    whole |= {name: with_cell(solved, "the end", cell) for name, cell in ANSWERS.items()}
+    whole = {"perfect": solved, "habits": with_cell(solved, "def iwae", HABITS), "troubles": solved}
+    for cell in [*TROUBLES, SPY]:
+        whole["troubles"] = with_cell(whole["troubles"], "def iwae", cell)
+    whole["slow"] = with_cell(solved, "the end", SLOW)
+    whole["kills"] = with_cell(solved, "def iwae", KILLS)
     whole["leaves"] = with_cell(solved, "def iwae", LEAVES.format(mark=temporary.name))
-    whole |= {LONG + "anna": student, LONG + "bert": with_cell(student, "def iwae", ERROR)}
+    whole |= {name: with_cell(student, "the end", RANDOM) for name in ("random", "again")}
+    whole[LONG + "forger"] = with_cell(student, "def iwae", FORGE)
+    whole[LONG + "half"] = with_cell(with_cell(student, "def iwae", ERROR), "the end", HALF)
     for name, notebook in whole.items():
         nbformat.write(notebook, folder / f"{name}.ipynb")
 
-    helped = with_cell(solved, "def first_order", "from helper import number\nassert number == 2")
+    helped = with_cell(solved, "the end", OTHER_WAYS)
+    helped = with_cell(helped, "def first_order", "from helper import number\nassert number == 2")
     helped = with_cell(helped, "def loss_and_bound", "%%writefile late.py\nnumber = 3")
     helped = with_cell(helped, "def resample", "from late import number\nassert number == 3")
     (folder / "mac" / "helper.py").write_text("number = 2")
@@ -263,16 +267,14 @@ LINK = "this is a link"
     ("learner", "expected", "remark"),
     [
         ("perfect", FULL, ""),
-        ("other ways", FULL, ""),
         ("mac", FULL, ""),
+        ("habits", FULL, ""),
         ("leaves", FULL, ""),
-        *((name, expected, remark) for name, (_, expected, remark) in CELLS.items()),
-        ("slow", [2, 2, 2, 3, 0, 3], ""),
-        ("floods", [0, 2, 2, 3, 0, 3], ""),
-        ("half", [1, 0, 0, 0, 0, 0], "TypeError"),
-        ("forger", NONE, "TypeError"),
-        ("spy", FULL, "ValueError"),
-        (f"{LONG}anna", NONE, "TypeError"),
+        *(("troubles", FULL, remark) for remark in [*TROUBLES.values(), "Permission denied"]),
+        ("kills", *((FULL, "PermissionError") if OWN_USER else (NONE, "look at this one by hand"))),
+        ("slow", [0, 2, 2, 0, 0, 3], ""),
+        (f"{LONG}half", [1, 0, 0, 0, 0, 0], "ValueError"),
+        (f"{LONG}forger", NONE, "TypeError"),
         ("corrupt", NONE, NOT_READ),
         ("empty", NONE, NOT_READ),
         ("essay.pdf", NONE, NOT_READ),
@@ -298,14 +300,14 @@ def test_each_submission_has_a_line_and_a_page_of_its_own(klass):
     handed_in = [path for path in folder.iterdir() if path.name != "__MACOSX"]
     assert len(sheet) == len(handed_in) == len(list(out.glob("*.html")))
     assert "15 of" in (out / "perfect.html").read_text("utf-8")
-    assert f"<h1>{LONG}anna</h1>" in (out / f"{LONG}anna.html").read_text("utf-8")
+    assert f"<h1>{LONG}forger</h1>" in (out / f"{LONG}forger.html").read_text("utf-8")
 
 
 def test_a_page_says_what_the_checks_said(klass):
     page = (klass[1] / "slow.html").read_text("utf-8")
     assert f"notebook: ✗ <code>resample</code> ran longer than {SECONDS} s and was interrupted" in page
     assert "Further checks: ✗ the same." in page and "Further checks: ✓" in page
-    assert "Is the <code>...</code> still there" in (klass[1] / f"{LONG}anna.html").read_text("utf-8")
+    assert "Is the <code>...</code> still there" in (klass[1] / f"{LONG}forger.html").read_text("utf-8")
 
 
 def test_nothing_is_left_running_or_lying_about(klass, temporary):
@@ -540,23 +542,27 @@ def test_a_kernel_is_told_nothing_it_could_use(kernel):
     assert json.loads(argv[1]).keys() <= {"DATA", "CPU", "FSIZE", "CORE", "NPROC"} and len(argv) <= 4
 
 
-# Other processes. Where submissions run as another user there is nothing to open: these are about oneself.
+# Other processes.
 
 
-def test_a_report_cannot_be_forged_nor_the_seed_read_through_proc(klass):
-    # What they earn is in the table above.
-    assert "mnemosyne" not in str(klass[0]) and klass[0]["forger"]["total"] == "0"
-    assert "Permission denied" in klass[0]["spy"]["remarks"]
+def test_the_seed_stays_unknown(klass):
+    assert "mnemosyne" not in str(klass[0])
+    assert "ValueError: ['Permission denied', " in klass[0]["troubles"]["remarks"]
 
 
-@pytest.mark.skipif(OWN_USER, reason="submissions run as another user here")
-def test_both_could_be_where_the_marking_was_open(autograder, notebooks, tmp_path):
+@pytest.mark.parametrize("closed", [True, False], ids=["closed", "open"])
+def test_a_report_is_forged_and_the_seed_read_only_where_marking_is_open(
+    autograder, notebooks, tmp_path, closed
+):
+    """As an ordinary user, whose submissions have its own rights."""
     folder = tmp_path / "class"
     folder.mkdir()
-    nbformat.write(with_cell(notebooks[1], "def iwae", FORGE), folder / "forger.ipynb")
-    nbformat.write(with_cell(notebooks[1], "def iwae", SPY), folder / "spy.ipynb")
-    sheet, _ = grade_folder(autograder, folder, before=OPEN, SEED="mnemosyne")
-    assert marks(sheet["forger"]) == [3] * 6 and "mnemosyne" in sheet["spy"]["remarks"]
+    for name, cell in {"forger": FORGE, "spy": SPY}.items():
+        nbformat.write(with_cell(notebooks[1], "def iwae", cell), folder / f"{name}.ipynb")
+    how = {"before": AS_ONESELF + OPEN * (not closed), "prefix": ORDINARY, "SEED": "mnemosyne"}
+    sheet, _ = grade_folder(autograder, folder, "--jobs", "2", **how)
+    assert marks(sheet["forger"]) == (NONE if closed else [3] * 6)
+    assert ("mnemosyne" in sheet["spy"]["remarks"]) != closed
 
 
 @pytest.mark.skipif(OWN_USER, reason="submissions run as another user here")
@@ -570,7 +576,7 @@ from tools.grade import apart, marking, session
 apart.keep_private()
 marking.MARGIN = 4
 tests = sorted(Path(sys.argv[2]).glob("05/autograder/tests/q*.py"))
-(report,) = marking.mark_all([Path(sys.argv[1])], 1, tests, session.Limits(submission=30), "seed")
+(report,) = marking.mark_all([Path(sys.argv[1])], 1, tests, session.Limits(submission=10), "seed")
 print(report.remarks)
 """
     command = [sys.executable, "-c", program, str(tmp_path / "a.ipynb"), str(autograder)]
@@ -578,36 +584,71 @@ print(report.remarks)
     assert "look at this one by hand" in done.stdout, done.stderr
 
 
+TRIES = """
+import os, sys
+private, public, folder, pid = sys.argv[1:]
+for act in (
+    lambda: open(private),
+    lambda: open(public, "a"),
+    lambda: os.unlink(public),
+    lambda: os.listdir(folder),
+    lambda: os.listdir(f"/proc/{pid}/fd"),
+    lambda: os.kill(int(pid), 9),
+):
+    try:
+        act()
+        print("done")
+    except PermissionError:
+        print("refused")
+"""
+
+
+@pytest.mark.skipif(not OWN_USER, reason="needs root, and a Python that all users may run")
+def test_a_user_of_its_own_reaches_neither_our_files_nor_another_submission(kernel):
+    with tempfile.TemporaryDirectory() as folder:
+        private, public = Path(folder, "private"), Path(folder, "public")
+        private.touch(0o600), public.touch(0o644), os.chmod(folder, 0o755)
+        command = [*apart.somebody(2)[0], sys.executable, "-c", TRIES, private, public, kernel.folder]
+        done = subprocess.run([*command, str(kernel.process.pid)], capture_output=True, text=True, cwd="/")
+    assert done.stdout.split() == ["refused"] * 6, done
+
+
 # The command.
 
 
-def test_two_submissions_of_one_name_are_refused(autograder, tmp_path):
+def refused(monkeypatch, capsys, *arguments):
+    """What the command says where it ends before it marks anybody."""
+    monkeypatch.setattr(sys, "argv", ["grade", *map(str, arguments)])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    return capsys.readouterr().err
+
+
+def test_two_submissions_of_one_name_are_refused(autograder, tmp_path, monkeypatch, capsys):
     (tmp_path / "a").mkdir()
     (tmp_path / "a.ipynb").touch()
-    done = run(autograder, tmp_path)
-    assert done.returncode == 2 and "two submissions each: a" in done.stderr
+    said = refused(monkeypatch, capsys, 5, tmp_path, "--autograders", autograder)
+    assert "two submissions each: a" in said
 
 
 @pytest.mark.parametrize(
     ("chapter", "folder", "says"),
-    [("13", "", "no autograder for chapter 13"), ("5", "nowhere", "is not a folder"), ("5", "", "is empty")],
+    [(13, "", "no autograder for chapter 13"), (5, "nowhere", "is not a folder"), (5, "", "is empty")],
 )
-def test_a_wrong_call_says_what_is_wrong(autograder, tmp_path, chapter, folder, says):
-    command = [sys.executable, "-m", "tools.grade", chapter, tmp_path / folder, "--autograders", autograder]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 2 and says in done.stderr
+def test_a_wrong_call_says_what_is_wrong(autograder, tmp_path, monkeypatch, capsys, chapter, folder, says):
+    said = refused(monkeypatch, capsys, chapter, tmp_path / folder, "--autograders", autograder)
+    assert says in said
 
 
 @pytest.mark.parametrize(
     ("flags", "before", "says"),
     [
-        (("--gigabytes", "0.1"), "", "a kernel that was to run nothing yet ended the process"),
+        (("--gigabytes", "0.1"), "", "the worked solutions do not earn their marks here"),
         (
             (),
             "from tools.grade import session\nsession.MANAGERS.append('torch')",
             "a kernel that was to run nothing yet ended the process",
         ),
-        (("--seconds", "0.001"), "", "the worked solutions do not earn their marks here"),
     ],
 )
 def test_nobody_is_marked_where_the_marker_fails(autograder, notebooks, tmp_path, flags, before, says):
@@ -626,5 +667,5 @@ def test_a_seed_makes_a_run_repeatable(klass):
 
 
 def test_half_the_points_are_for_the_hidden_checks(klass):
-    page = (klass[1] / "half.html").read_text("utf-8")
+    page = (klass[1] / f"{LONG}half.html").read_text("utf-8")
     assert "As in the notebook: ✓" in page and "Further checks: ✗ iwae of a single sample" in page
