@@ -135,12 +135,12 @@ def _near(value: Tensor, truth: Tensor, tolerance: float) -> bool:
     truth = truth.reshape(value.shape)
     finite = truth[truth.isfinite()].abs()
     scale = float(finite.max()) if len(finite) else 0.0
-    return torch.allclose(value, truth, rtol=0, atol=tolerance * (scale or 1.0), equal_nan=True)
+    return torch.allclose(value, truth, rtol=0, atol=tolerance * (scale or 1.0))
 
 
 def _finite(value: Tensor, truth: Tensor, what: str) -> None:
     bad = value[~value.isfinite()]
-    if len(bad) and truth.isfinite().all():
+    if bad.isnan().any() or len(bad) and truth.isfinite().all():
         kind = "nan" if bad.isnan().any() else str(float(bad[0]))
         raise Wrong(
             f"{what} holds {kind}. Did something overflow, underflow to 0 before a log, or divide by 0?"
