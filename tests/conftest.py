@@ -1,7 +1,7 @@
 """What the tests of the built book share: a build, a server and a browser, one of each a session."""
 
+import json
 import os
-import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).parents[1]
 FLAGS = [
@@ -23,14 +24,25 @@ HOW_TO_GET_CHROMIUM = (
 )
 
 
-@pytest.fixture(scope="session")
-def build(tmp_path_factory):
-    """A build of the whole book with warnings as errors: (exit status, log, folder of pages)."""
-    out = tmp_path_factory.mktemp("book")
-    command = [Path(sys.executable).with_name("jupyter-book"), "build", ROOT / "book"]
-    options = ["-W", "--keep-going", "-n", "--path-output", out]
-    run = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
+def build_book(out, *options):
+    """Build the book into `out`: (exit status, log, folder of pages)."""
+    command = [Path(sys.executable).with_name("jupyter-book"), "build", ROOT / "book", *options]
+    strict = ["-W", "--keep-going", "-n", "--path-output", out]
+    run = subprocess.run([*command, *strict], capture_output=True, text=True, check=False)
     return run.returncode, run.stdout + run.stderr, out / "_build" / "html"
+
+
+@pytest.fixture(scope="session")
+def build(tmp_path_factory, worker_id):
+    """A build of the whole book with warnings as errors, one for all processes of this run."""
+    base = tmp_path_factory.getbasetemp()
+    out = (base if worker_id == "master" else base.parent) / "book"
+    with FileLock(f"{out}.lock"):
+        if not (done := out / "built.json").exists():
+            out.mkdir(exist_ok=True)
+            status, log, _ = build_book(out)
+            done.write_text(json.dumps([status, log]), encoding="utf8")
+    return *json.loads(done.read_text(encoding="utf8")), out / "_build" / "html"
 
 
 @pytest.fixture(scope="session")
@@ -56,17 +68,11 @@ def site(html):
     server.shutdown()
 
 
-def chromium(playwright):
-    """The path of a Chromium: the reader's choice, the system's, or Playwright's own; or None."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    candidates = [os.environ.get("CHROMIUM"), *map(shutil.which, names)]
-    candidates.append(playwright.chromium.executable_path)
-    return next((path for path in candidates if path and Path(path).exists()), None)
-
-
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory):
     sync_api = pytest.importorskip("playwright.sync_api")
+    from tools.pdf import chromium
+
     with sync_api.sync_playwright() as playwright:
         if (path := chromium(playwright)) is None:
             (pytest.fail if os.environ.get("REQUIRE_BROWSER") else pytest.skip)(HOW_TO_GET_CHROMIUM)

@@ -67,6 +67,11 @@ def test_vr_falls_as_alpha_grows(log_w):
     assert (values.diff(dim=0) < 0).all()
 
 
+@pytest.mark.parametrize("dim", [0, 1, 2, -1])
+def test_log_mean_exp_divides_by_the_size_of_its_own_dimension(log_w, dim):
+    torch.testing.assert_close(bounds.log_mean_exp(log_w, dim), log_w.exp().mean(dim).log())
+
+
 def test_equal_weights_make_every_bound_that_weight():
     log_w = torch.full((K, M, B), -7.0)
     for bound in (bounds.elbo, bounds.iwae, lambda w: bounds.ciwae(w, 0.4), lambda w: bounds.vr(w, 3)):

@@ -1,5 +1,6 @@
 """Data sets from small fake files, through the same code that reads the real ones. No network."""
 
+import dataclasses
 import functools
 import gzip
 import hashlib
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from vaelearn import data
+from vaelearn import data, files
 
 REAL_FILES = os.environ.get("VAELEARN_DATA")
 
@@ -30,7 +31,8 @@ def no_network(monkeypatch, tmp_path):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.delenv("VAELEARN_DATA", raising=False)
     monkeypatch.setattr(pooch, "os_cache", lambda name: tmp_path / "cache" / name)
-    monkeypatch.setattr(data, "MIRRORS", dict.fromkeys(data.MIRRORS, (nobody,)))
+    for name in data.SOURCES:
+        change(monkeypatch, name, mirrors=(nobody + "{file}",))
 
 
 @pytest.fixture
@@ -79,17 +81,22 @@ def serve(tmp_path):
         server.server_close()
 
 
+def change(monkeypatch, name, **changes):
+    monkeypatch.setitem(data.SOURCES, name, dataclasses.replace(data.SOURCES[name], **changes))
+
+
 def expect(monkeypatch, name, file, raw):
-    kind = data.CHECKSUMS[name][file].split()[0]
+    expected = data.SOURCES[name].files
+    kind = expected[file].split()[0]
     if kind == "git-blob":
         raw = b"blob %d\0" % len(raw) + raw
     digest = hashlib.new({"md5": "md5", "git-blob": "sha1"}[kind], raw).hexdigest()
-    monkeypatch.setitem(data.CHECKSUMS[name], file, f"{kind} {digest}")
+    change(monkeypatch, name, files=expected | {file: f"{kind} {digest}"})
 
 
 def idx(array):
     sizes = b"".join(n.to_bytes(4, "big") for n in array.shape)
-    return gzip.compress(bytes([0, 0, 8, array.ndim]) + sizes + array.tobytes(), 1)
+    return bytes([0, 0, 8, array.ndim]) + sizes + array.tobytes()
 
 
 def amat(images):
@@ -101,14 +108,14 @@ def fake_mnist(put, rows=10_020):
     labels = (np.arange(rows) * 7 % 251 % 10).astype(np.uint8)
     images = np.broadcast_to(labels[:, None, None], (rows, 2, 3))
     contents = images, labels, images[:30] + np.uint8(1), labels[:30] + np.uint8(1)
-    for file, content in zip(data.CHECKSUMS["mnist"], contents, strict=True):
+    for file, content in zip(data.SOURCES["mnist"].files, contents, strict=True):
         put("mnist", file, idx(content))
     return torch.from_numpy(labels).long()
 
 
 def fake_static(put, suffix="", **kwargs):
     parts = [np.random.RandomState(n).randint(0, 2, (n, 784)) for n in (7, 3, 4)]
-    for file, part in zip(data.CHECKSUMS["mnist-static"], parts, strict=True):
+    for file, part in zip(data.SOURCES["mnist-static"].files, parts, strict=True):
         path = put("mnist-static", file, amat(part), **kwargs)
         if suffix:
             path.with_name(file + suffix).write_bytes(gzip.compress(path.read_bytes()))
@@ -201,7 +208,7 @@ def test_dataset_is_frozen():
     [("MNIST", "mnist"), ("mnist_static", "mnist-static"), ("digit", "digits"), (None, None)],
 )
 def test_unknown_name(name, near):
-    with pytest.raises(ValueError, match="digits, mnist, mnist-static, omniglot") as error:
+    with pytest.raises(ValueError, match=", ".join(data.SOURCES)) as error:
         data.load(name)
     assert repr(name) in str(error.value)
     assert ("Did you mean" in str(error.value)) == bool(near)
@@ -223,11 +230,23 @@ def test_mnist(put, tmp_path):
     assert torch.equal(mnist.test_labels, labels[:30] + 1)
 
 
+def test_gzipped_mnist_is_read_and_verified_as_the_plain_files_are(put, tmp_path):
+    labels = fake_mnist(put)
+    packed = tmp_path / "mnist" / "train-images-idx3-ubyte.gz"
+    for path in list((tmp_path / "mnist").iterdir()):
+        path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+    assert torch.equal(data.load("mnist", tmp_path).train_labels, labels[:20])
+    packed.write_bytes(gzip.compress(gzip.decompress(packed.read_bytes())[:-1] + b"x"))
+    with pytest.raises(data.DataError, match=r"train-images-idx3-ubyte\.gz is corrupt: expected md5"):
+        data.load("mnist", tmp_path)
+
+
 def test_an_image_comes_out_upright(put, tmp_path):
     fake_mnist(put)
     image = np.array([[[1, 2, 3], [4, 5, 6]]], np.uint8)
-    put("mnist", "t10k-images-idx3-ubyte.gz", idx(image))
-    put("mnist", "t10k-labels-idx1-ubyte.gz", idx(np.array([9], np.uint8)))
+    put("mnist", "t10k-images-idx3-ubyte", idx(image))
+    put("mnist", "t10k-labels-idx1-ubyte", idx(np.array([9], np.uint8)))
     test = data.load("mnist", tmp_path).test
     assert (test.reshape(2, 3) * 255).round().tolist() == image[0].tolist()
 
@@ -280,6 +299,17 @@ def test_a_full_sheet_of_ink_is_exactly_one(tmp_path):
         assert (data.load("omniglot", tmp_path).test == 1).all()
 
 
+@pytest.mark.parametrize("paper", [True, np.uint8(1), np.uint8(255), 1.0, 255.0], ids=repr)
+def test_drawings_of_any_type_lie_between_0_and_1(tmp_path, paper):
+    path = fake_drawings(tmp_path)
+    images = np.full((1, 20, 105, 105), paper)
+    images[..., :15, :] = 0
+    np.savez_compressed(path, images=images, labels=np.zeros((1, 20)))
+    with pytest.warns(UserWarning, match="drawings"):
+        test = check(data.load("omniglot", tmp_path)).test.reshape(-1, 28, 28)
+    assert (test[:, :4] == 1).all() and (test[:, 4:] == 0).all()
+
+
 def test_broken_drawings(tmp_path):
     path = fake_drawings(tmp_path)
     path.write_bytes(path.read_bytes()[:1000])
@@ -296,7 +326,7 @@ def test_folder_then_variable_then_cache(put, tmp_path, monkeypatch):
         first[place] = torch.from_numpy(image).float()
         path = tmp_path / place / "mnist-static" / "binarized_mnist_test.amat"
         path.write_bytes(amat(image))
-    monkeypatch.setattr(data, "_verify", lambda where, raw, expected: raw)
+    monkeypatch.setattr(files, "verify", lambda where, raw, expected: raw)
     assert torch.equal(data.load("mnist-static").test, first["cache/vaelearn"])
     monkeypatch.setenv("VAELEARN_DATA", str(tmp_path / "variable"))
     assert torch.equal(data.load("mnist-static").test, first["variable"])
@@ -310,9 +340,17 @@ def test_corrupt_file_names_itself_both_checksums_and_the_cure(put, tmp_path):
     with pytest.raises(data.DataError, match=r"corrupt.*Delete it and load again") as error:
         data.load("mnist-static", tmp_path)
     found = hashlib.md5(path.read_bytes()).hexdigest()
-    for part in str(path), found, data.CHECKSUMS["mnist-static"][path.name]:
+    for part in str(path), found, data.SOURCES["mnist-static"].files[path.name]:
         assert part in str(error.value)
     assert path.exists()  # deleting is the owner's decision
+
+
+def test_gzipped_content_is_verified_too(put, tmp_path):
+    fake_static(put, ".gz")
+    path = tmp_path / "mnist-static" / "binarized_mnist_valid.amat.gz"
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()).replace(b"1", b"0")))
+    with pytest.raises(data.DataError, match=r"amat\.gz is corrupt.*Delete it"):
+        data.load("mnist-static", tmp_path)
 
 
 def test_broken_gzip(put, tmp_path):
@@ -325,9 +363,9 @@ def test_broken_gzip(put, tmp_path):
 
 def test_git_blob_id():
     empty = "git-blob e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"  # git hash-object /dev/null
-    assert data._verify("", b"", empty) == b""
+    assert files.verify("", b"", empty) == b""
     with pytest.raises(data.DataError, match="e69de29"):
-        data._verify("", b"x", empty)
+        files.verify("", b"x", empty)
 
 
 # Downloads
@@ -336,20 +374,20 @@ def test_git_blob_id():
 def test_download_into_the_folder_once(put, serve, tmp_path, monkeypatch, capfd):
     url, web = serve()
     parts = fake_static(put, folder=web)
-    monkeypatch.setitem(data.MIRRORS, "mnist-static", (url + "mnist-static/",))
+    change(monkeypatch, "mnist-static", mirrors=(url + "mnist-static/{file}",))
     static = data.load("mnist-static", tmp_path / "mine")
     assert torch.equal(static.valid, torch.from_numpy(parts[1]).float())
     assert "100%" in capfd.readouterr().err  # the progress bar
     here = sorted(p.name for p in (tmp_path / "mine" / "mnist-static").iterdir())
-    assert here == sorted(data.CHECKSUMS["mnist-static"])  # nothing else left behind
-    monkeypatch.setitem(data.MIRRORS, "mnist-static", ())
+    assert here == sorted(data.SOURCES["mnist-static"].files)  # nothing else left behind
+    change(monkeypatch, "mnist-static", mirrors=())
     assert torch.equal(data.load("mnist-static", tmp_path / "mine").test, static.test)
 
 
 def test_download_into_the_cache(put, serve, tmp_path, monkeypatch):
     url, web = serve()
     fake_static(put, folder=web)
-    monkeypatch.setitem(data.MIRRORS, "mnist-static", (url + "mnist-static/",))
+    change(monkeypatch, "mnist-static", mirrors=(url + "mnist-static/{file}",))
     data.load("mnist-static")
     assert (tmp_path / "cache/vaelearn/mnist-static/binarized_mnist_test.amat").exists()
 
@@ -360,19 +398,45 @@ def test_second_mirror(put, serve, tmp_path, monkeypatch, trouble):
     parts = fake_static(put, folder=good_web)
     if trouble == "wrong content":
         (bad_web / "mnist-static").mkdir()
-        for file in data.CHECKSUMS["mnist-static"]:
+        for file in data.SOURCES["mnist-static"].files:
             (bad_web / "mnist-static" / file).write_bytes(b"<html>sign in to this network</html>")
-    first = data.MIRRORS["mnist-static"][0] if trouble == "nobody there" else bad + "mnist-static/"
-    monkeypatch.setitem(data.MIRRORS, "mnist-static", (first, good + "mnist-static/"))
+    nobody = data.SOURCES["mnist-static"].mirrors[0]
+    first = nobody if trouble == "nobody there" else bad + "mnist-static/{file}"
+    change(monkeypatch, "mnist-static", mirrors=(first, good + "mnist-static/{file}"))
     static = data.load("mnist-static", tmp_path / "mine")
     assert torch.equal(static.train, torch.from_numpy(parts[0]).float())
+
+
+def test_a_packed_download_is_verified_unpacked_and_kept_packed(put, serve, tmp_path, monkeypatch):
+    url, web = serve()
+    fake_static(put, ".gz", folder=web)
+    change(monkeypatch, "mnist-static", mirrors=(url + "mnist-static/{file}.gz",))
+    static = data.load("mnist-static", tmp_path / "mine")
+    here = sorted(path.name for path in (tmp_path / "mine" / "mnist-static").iterdir())
+    assert here == sorted(name + ".gz" for name in data.SOURCES["mnist-static"].files)
+    change(monkeypatch, "mnist-static", mirrors=())
+    assert torch.equal(data.load("mnist-static", tmp_path / "mine").test, static.test)
+
+
+REAL = dict(data.SOURCES)
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_every_source_has_two_addresses_a_checksum_for_each_file_and_a_line_in_the_table(name):
+    source = REAL[name]
+    assert not source.files or len({url.split("/")[2] for url in source.mirrors}) >= 2
+    for file, expected in source.files.items():
+        assert len(expected.split()[1]) == {"md5": 32, "git-blob": 40}[expected.split()[0]]
+        for url in source.mirrors:
+            assert file in url.format(file=file) or expected.split()[1] in url
+    assert f"\n    {name} " in data.load.__doc__
 
 
 def test_wrong_download_leaves_no_file(put, serve, tmp_path, monkeypatch):
     url, web = serve()
     fake_static(put, folder=web)
     expect(monkeypatch, "mnist-static", "binarized_mnist_train.amat", b"something else")
-    monkeypatch.setitem(data.MIRRORS, "mnist-static", (url + "mnist-static/",))
+    change(monkeypatch, "mnist-static", mirrors=(url + "mnist-static/{file}",))
     with pytest.raises(data.DataError) as error:
         data.load("mnist-static", tmp_path / "mine")
     served = (web / "mnist-static" / "binarized_mnist_train.amat").read_bytes()
@@ -383,8 +447,7 @@ def test_wrong_download_leaves_no_file(put, serve, tmp_path, monkeypatch):
 
 def test_cut_download_leaves_no_file(serve, tmp_path, monkeypatch):
     url, _ = serve()
-    monkeypatch.setitem(data.MIRRORS, "mnist-static", (url,))
-    monkeypatch.setitem(data.CHECKSUMS, "mnist-static", {"cut.amat": "md5 0"})
+    change(monkeypatch, "mnist-static", mirrors=(url + "{file}",), files={"cut.amat": "md5 0"})
     with pytest.raises(data.DataError, match=r"cut\.amat"):
         data.load("mnist-static", tmp_path)
     assert list((tmp_path / "mnist-static").iterdir()) == []
@@ -395,7 +458,7 @@ def test_no_network_says_what_where_and_how(tmp_path):
         data.load("omniglot", tmp_path)
     for part in (
         str(tmp_path / "omniglot" / "chardata.mat"),
-        data.MIRRORS["omniglot"][0] + "chardata.mat",
+        data.SOURCES["omniglot"].mirrors[0].format(file="chardata.mat"),
         "git-blob 016a3536ffe5e1d38e42563a18d7a78bfaf643ec",
         "VAELEARN_DATA",
     ):
@@ -405,7 +468,7 @@ def test_no_network_says_what_where_and_how(tmp_path):
 def test_folder_that_cannot_be_written(put, serve, tmp_path, monkeypatch):
     url, web = serve()
     fake_static(put, folder=web)
-    monkeypatch.setitem(data.MIRRORS, "mnist-static", (url + "mnist-static/",))
+    change(monkeypatch, "mnist-static", mirrors=(url + "mnist-static/{file}",))
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(data.DataError, match="missing and could not be downloaded"):
         data.load("mnist-static", tmp_path / "file")

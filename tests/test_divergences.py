@@ -1,5 +1,6 @@
 """Divergences against double loops, closed forms for Gaussians, and what they promise under the null."""
 
+import dataclasses
 import math
 from functools import partial
 
@@ -196,6 +197,21 @@ def test_the_discriminators_loss_is_logistic_and_leaves_the_codes_alone(prior):
     torch.testing.assert_close(adversary.loss(z, prior), expected)
 
 
+@one_kernel
+@pytest.mark.parametrize("unbiased", [True, False])
+@pytest.mark.parametrize("bandwidth", [None, 0.7, (0.5, 4.0)])
+def test_the_objectives_divergence_is_the_function_with_the_same_settings(kernel, unbiased, bandwidth, prior):
+    z = codes(6, 0.4)
+    torch.manual_seed(9)
+    y = prior.sample((6,))
+    torch.manual_seed(9)
+    torch.testing.assert_close(
+        MMD(kernel, bandwidth, unbiased)(z, prior), mmd(z, y, kernel, bandwidth, unbiased)
+    )
+    of_stein = stein_discrepancy(z, prior, kernel, bandwidth, unbiased=False)
+    torch.testing.assert_close(Stein(kernel, bandwidth)(z, prior), of_stein)
+
+
 @pytest.mark.parametrize(
     "make", [MMD, lambda: MMD("imq", (1.0, 2.0)), Stein, lambda: Adversarial(L).double()]
 )
@@ -214,7 +230,9 @@ def test_one_interface(make, prior):
 def test_bad_settings_are_errors_at_once(make):
     with pytest.raises(ValueError, match="kernel must be one of 'rbf', 'imq'"):
         make("gauss")
-    for bandwidth in (0, -1.0, (1.0, 0.0), (), math.nan):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        make().kernel = "gauss"  # settings are checked once
+    for bandwidth in (0, -1.0, (1.0, 0.0), (), math.nan, math.inf):
         with pytest.raises(ValueError, match="bandwidth must be"):
             make(bandwidth=bandwidth)
 
@@ -225,6 +243,10 @@ def test_bad_codes_are_errors(prior):
             mmd(z, codes(4))
         with pytest.raises(ValueError, match=r"\(N, L\) with N >= 2"):
             stein_discrepancy(z, prior)
+    with pytest.raises(ValueError, match="kernel must be one of 'rbf', 'imq'; got 'gauss'"):
+        mmd(codes(4), codes(4), "gauss")
+    with pytest.raises(ValueError, match="kernel must be one of 'rbf', 'imq'; got 'gauss'"):
+        stein_discrepancy(codes(4), prior, "gauss")
     with pytest.raises(ValueError, match="one L; got 3 and 2"):
         mmd(codes(4), codes(4, dim=2))
     with pytest.raises(ValueError, match="of must be one of 'js', 'kl'"):

@@ -27,6 +27,14 @@ def mixture():
     return scrambled(GaussianMixture(data_dim=2, components=3))
 
 
+def test_what_the_models_start_from():
+    """As their docstrings say: σ = s = 1, scales 1, equal weights; q near the prior, so that it is wrong."""
+    linear, mixture = LinearGaussian(4, 2), GaussianMixture(4, 3)
+    for p in (linear.log_sigma, linear.c, linear.log_s, mixture.logits, mixture.log_scales, mixture.a):
+        assert (p == 0).all()
+    assert 0 < linear.A.abs().max() < 0.5 < linear.W.std()
+
+
 def integral(f):
     """∫ f over the grid: f (N,) or (N, B); the trapezium rule on a smooth, decaying function."""
     return torch.trapezoid(f, GRID[:, 0], dim=0)
@@ -149,6 +157,16 @@ def test_mixture_elbo_with_a_hard_q_is_the_joint(mixture):
     x = torch.randn(1, 2, dtype=torch.float64)
     hard = D.OneHotCategorical(probs=torch.tensor([[0.0, 1.0, 0.0]], dtype=torch.float64))
     torch.testing.assert_close(mixture.elbo(x, hard), mixture.log_joint(x)[:, 1], atol=1e-6, rtol=1e-6)
+
+
+def test_mixture_elbo_with_a_q_that_rules_components_out(mixture):
+    """0 · log 0 is 0, in the value and in θ's gradient."""
+    x = torch.randn(1, 2, dtype=torch.float64)
+    logits = torch.tensor([[-torch.inf, 0.0, 0.0]], dtype=torch.float64)
+    value = mixture.elbo(x, D.OneHotCategorical(logits=logits, validate_args=False))
+    torch.testing.assert_close(value, mixture.log_joint(x)[:, 1:].mean(1) + np.log(2))
+    gradients = torch.autograd.grad(value.sum(), mixture.generative_parameters())
+    assert all(g.isfinite().all() for g in gradients)
 
 
 def test_mixture_draw_agrees_with_enumeration(mixture):

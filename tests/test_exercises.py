@@ -1,9 +1,11 @@
 """The graded exercises: sources and what is built of them, every check, every natural wrong answer."""
 
 import importlib.util
+import inspect
+import itertools
 import math
 import re
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import nbformat
@@ -13,7 +15,7 @@ import torch
 
 from tools import assign
 from vaelearn import bounds
-from vaelearn.exercises import Grader, Wrong, examine, expect
+from vaelearn.exercises import CHAPTERS, Grader, Wrong, examine, expect
 from vaelearn.exercises.answers import Answer, gradient_of
 
 ROOT = Path(__file__).parents[1]
@@ -103,6 +105,36 @@ def test_each_set_has_four_to_six_questions_of_several_kinds(name):
     assert len(set(kinds)) >= 3
 
 
+def test_every_chapter_has_its_set_and_every_set_all_its_parts():
+    chapters = {page.stem for page in (ROOT / "book").glob("[0-9][0-9]_*.ipynb")}
+    assert {*SETS} == chapters == {page.stem for page in (ROOT / "exercises" / "student").glob("*.ipynb")}
+    numbers = sorted(int(name[:2]) for name in SETS)
+    assert numbers == CHAPTERS
+    solutions = ROOT / "vaelearn" / "exercises" / "solutions"
+    assert numbers == sorted(int(page.stem) for page in solutions.glob("*.md"))
+
+
+def test_every_count_of_chapters_is_right():
+    """ "Chapters 1 to 11 are here": on pages, in the README and in what the tools say."""
+    pages = [*(ROOT / "book").glob("*.md"), *(ROOT / "tools").glob("*.py"), *ROOT.glob("*.md")]
+    pages += (ROOT / "vaelearn").rglob("*.py")
+    counts = re.compile(r"(?i)\b(?:chapters?|those of|sets?) 1 to (\d+)")
+    found = {page: {*map(int, counts.findall(page.read_text("utf-8")))} for page in pages}
+    assert {page: numbers for page, numbers in found.items() if numbers - {max(CHAPTERS)}} == {}
+    assert any(found.values())
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_every_count_of_questions_is_right(name):
+    count = len(Grader(int(name[:2])).questions)
+    page = (ROOT / "book" / "graded_exercises.md").read_text("utf-8")
+    assert re.findall(rf"{name}\.ipynb\) \| (\d+) \|", page) == [str(count)]
+    source = (SETS[name] / "source.py").read_text("utf-8")
+    words = {4: "four", 5: "five", 6: "six"}
+    for said in re.findall(r"(?i)\b(four|five|six|seven|eight) questions\b", source):
+        assert said.lower() == words[count]
+
+
 @pytest.mark.parametrize(("name", "question"), QUESTIONS)
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_reference_solutions_pass_every_check(name, question, seed, namespaces):
@@ -118,6 +150,72 @@ def test_untouched_stubs_pass_no_check(name, question, namespaces):
     for checks in (Grader(int(name[:2])).checks, module(name, "hidden")):
         with pytest.raises(Wrong):
             examine(getattr(checks, question), answers, 1)
+
+
+def changed(answers, check, change):
+    """The answers of `check`, with change(value, n) for each number or tensor of their n-th call."""
+    calls = itertools.count(1)
+
+    def each(value, n):
+        if isinstance(value, dict):
+            return {key: each(item, n) for key, item in value.items()}
+        return [each(item, n) for item in value] if isinstance(value, (list, tuple)) else change(value, n)
+
+    def function(answer):
+        return lambda *args, **kwargs: each(answer(*args, **kwargs), next(calls))
+
+    names = [name for name in inspect.signature(check).parameters if callable(answers.get(name))]
+    return answers | {name: function(answers[name]) for name in names}
+
+
+FORMS = {
+    "no gradient": lambda value, _: value.detach() if isinstance(value, torch.Tensor) else value,
+    "numpy": lambda value, _: value.detach().numpy() if isinstance(value, torch.Tensor) else value,
+    "float32": lambda value, _: value.float() if getattr(value, "dtype", None) == torch.float64 else value,
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("name", "question"), QUESTIONS)
+def test_a_form_that_passes_the_public_check_passes_the_hidden_one(name, question, form, namespaces):
+    public = getattr(Grader(int(name[:2])).checks, question)
+    hidden = getattr(module(name, "hidden"), question)
+    answers = changed(namespaces(name, "autograder"), public, FORMS[form])
+    try:
+        examine(public, answers, 1)
+    except Wrong:
+        return  # the learner was told at once
+    examine(hidden, answers, 1)
+
+
+@pytest.mark.parametrize(("name", "question"), QUESTIONS)
+def test_no_call_may_return_nan(name, question, namespaces):
+    check, reference = getattr(module(name, "hidden"), question), namespaces(name, "autograder")
+    calls = set()
+
+    def spoil(value, n, spoiled=None):
+        number = isinstance(value, float) or getattr(value, "dtype", None) in (torch.float32, torch.float64)
+        calls.update([n] * number)
+        return value * math.nan if number and n == spoiled else value
+
+    examine(check, changed(reference, check, spoil), 1)
+    for spoiled in sorted(calls)[:8]:
+        with pytest.raises(Wrong):
+            examine(check, changed(reference, check, partial(spoil, spoiled=spoiled)), 1)
+
+
+@pytest.mark.parametrize("good", ["KL", "JS", "MMD", "Stein"])
+def test_nan_beside_a_right_number_does_not_pass(good, namespaces):
+    name = "11_other_divergences"
+    answers, check = namespaces(name, "autograder"), module(name, "hidden").q3
+    right = answers["missing_modes"]
+
+    def missing_modes(n, r, *more):
+        said = right(n, r, *more)
+        return said if r < n else {key: said[key] if key == good else math.nan for key in said}
+
+    with pytest.raises(Wrong, match="each divergence is 0"):
+        examine(check, answers | {"missing_modes": missing_modes}, 1)
 
 
 WRONG = [(name, n) for name in SETS for n in range(len(module(name, "wrong").wrong))]
@@ -244,7 +342,7 @@ def test_solutions_open_after_a_try():
 
 
 def test_unknown_sets_and_questions_say_which_there_are():
-    with pytest.raises(ValueError, match="1 to 11"):
+    with pytest.raises(ValueError, match="There are sets for 1, 2, 3"):
         Grader(99)
     with pytest.raises(ValueError, match="q1, q2, q3, q4, q5"):
         Grader(5).check("q9")
@@ -271,18 +369,31 @@ def test_float32_is_rounded_and_float64_is_not():
         expect.close(torch.tensor([1.00003]), [1.0], "it")
 
 
-def test_means_are_judged_by_their_standard_errors(generator):
-    noise = torch.randn(2000, 2, generator=generator)
-    expect.mean(1 + noise, [1.0, 1.0], "it")
+def test_means_are_judged_by_a_right_answers_standard_error(generator):
+    noise, ones = torch.randn(2000, 2, generator=generator), torch.ones(2)
+    expect.mean(1 + noise, ones, "it", ones)
+    expect.mean(noise, 0 * ones, "it", ones)
     with pytest.raises(Wrong, match=r"it is off.*ratio to the exact one is 0\.[78]"):
-        expect.mean(0.8 + noise, [1.0, 1.0], "it")
+        expect.mean(0.8 + noise, ones, "it", ones)
     with pytest.raises(Wrong, match=r"half\. \(It is \d+ standard errors"):
-        expect.mean(0.5 + noise, [1.0, 1.0], "it", {"that is half.": [0.5, 0.5]})
-    with pytest.raises(Wrong, match="far too noisy"):
-        expect.mean(1 + 1000 * noise, [1.0, 1.0], "it")
-    expect.mean(noise, [0.0, 0.0], "it", scale=1.0)
+        expect.mean(0.5 + noise, ones, "it", ones, {"that is half.": 0.5 * ones})
     with pytest.raises(Wrong, match=r"standard errors from the exact one\.$"):
-        expect.mean(0.5 + noise, [0.0, 0.0], "it", scale=1.0)
+        expect.mean(0.5 + noise, 0 * ones, "it", ones)
+    with pytest.raises(Wrong, match="holds nan"):
+        expect.mean(noise + float("nan"), ones, "it", ones)
+
+
+@pytest.mark.parametrize("noise", [1.0, 2.0, 4.0, 8.0, 16.0, 1000.0])
+def test_noise_buys_no_tolerance(noise, generator):
+    wrong = 0.75 + noise * torch.randn(2000, 20, generator=generator)
+    with pytest.raises(Wrong, match="is off" if noise == 1 else "too noisy|is off"):
+        expect.mean(wrong, torch.ones(20), "it", torch.ones(20))
+
+
+def test_right_on_average_and_drowned_in_noise_is_told_so(generator):
+    ones = torch.ones(2)
+    with pytest.raises(Wrong, match=r"scatter (2\.9|3|3\.1) times as far as a right answer's"):
+        expect.mean(1 + 3 * torch.randn(2000, 2, generator=generator), ones, "it", ones)
 
 
 def test_gradients_are_found_in_each_tensor_and_in_place_is_allowed():

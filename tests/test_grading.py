@@ -1,117 +1,165 @@
-"""Grading a folder: twelve submissions, honest and not, in one command; and the tricks that must not pay."""
+"""One class marked in one command, honest and not; and tricks, each at the check that it attacks.
+
+What teaching.md says the marks rest on is tried here, sentence by sentence.
+"""
 
 import copy
 import csv
-import io
+import json
 import os
-import pickle
 import signal
-import struct
 import subprocess
 import sys
-import time
+import tempfile
+import textwrap
+from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
-import torch
 from conftest import ROOT
 
-from tools import assign, grade
+from tools import assign
+from tools.grade import apart, report, session, submission
+from vaelearn.exercises import Wrong, ch05, ch10, examine
 
 SET = ROOT / "exercises" / "05_importance_weighting"
-FULL = [2, 2, 2, 3, 3, 3]
-NONE = [0] * 6
+FULL, NONE = [2, 2, 2, 3, 3, 3], [0] * 6
+OWN_USER = apart.somebody(0)[1] is not None  # whether submissions run as another user here
+SECONDS = "10"  # for one cell or call
+LONG = "Uebungsblatt 5 Abgabe online " * 7  # as a learning platform names what it exports
 
-# Each is a cell put in after the imports of an otherwise perfect notebook.
+# Cells of an otherwise perfect notebook, before the one that defines `iwae`: what it earns, what is remarked.
+HABITS = """
+%autosave 60
+%clear
+!touch notes
+%less notes
+%store -r
+%connect_info
+%matplotlib widget
+%conda install -y tqdm
+%mamba install -y tqdm
+%uv pip install tqdm
+%pip uninstall -y -q no-such-package
+nothing = !pip --version; conda --version; mamba --version; uv --version; apt-get --version
+assert list(nothing) == [], nothing
+import asyncio, os, subprocess, sys
+said = subprocess.run([sys.executable, "-m", "pip", "--version"], capture_output=True, text=True)
+assert (said.returncode, said.stdout, said.stderr) == (0, "", "")
+assert get_ipython().kernel and os.environ["JPY_PARENT_PID"]
+asyncio.create_task(asyncio.sleep(0))
+await asyncio.sleep(0)
+import matplotlib.pyplot as plt, tqdm
+plt.plot([1, 2]); plt.show()
+for _ in tqdm.tqdm(range(3)):
+    pass
+!echo from the shell
+grader.check("q1"); kept = 1
+assert kept == 1
+print("x" * 10**7)
+torch.set_default_dtype(torch.float32)
+"""
+OTHER_WAYS = """
+import numpy as np
+def iwae(log_w):
+    return np.logaddexp.reduce(log_w.numpy(), 0) - np.log(len(log_w))
+
+@torch.compile
+def first_order_gap(m, s, K):
+    return np.float32(math.expm1(s**2) / 2 / K)
+
+def resample(z, log_w):
+    z, log_w = z.float(), log_w.float()
+    return z[torch.distributions.Categorical(logits=log_w.T).sample(), torch.arange(z.shape[1])]
+
+exact_bound = torch.compile(torch.no_grad()(exact_bound))
+"""
+LEAVES = """
+import os, subprocess, sys
+loop = "import sys, time; time.sleep(3000)"
+subprocess.Popen([sys.executable, "-c", loop, "{mark}"], start_new_session=True)
+for _ in range(1500):
+    os.mkdir("deep"); os.chdir("deep")
+os.chmod(os.environ["HOME"], 0)
+"""
 CELLS = {
-    "endless": "while True:\n    pass",
-    "stubborn": "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True:\n    pass",
-    "hungry": "import torch\nhoard = [torch.empty(2**28) for _ in range(100)]",
-    "crashes": "import os\nos.abort()",
-    "kills": "import os, signal\nos.kill(os.getppid(), signal.SIGKILL)",
+    "habits": (HABITS, FULL, ""),
+    "endless": ("while True:\n    pass", FULL, f"ran longer than {SECONDS} s and was interrupted"),
+    "hungry": ("hoard = [torch.empty(2**28) for _ in range(100)]", FULL, "memory"),
+    "stubborn": (
+        "import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True:\n    time.sleep(1)",
+        FULL,
+        "had to be ended, it was left out",
+    ),
+    "crashes": ("import os\nos.abort()", FULL, "ended the process (SIGABRT), it was left out"),
+    "kills": (
+        "import os, signal\nos.kill(os.getppid(), signal.SIGKILL)",
+        FULL if OWN_USER else NONE,
+        "PermissionError" if OWN_USER else "look at this one by hand",
+    ),
 }
+# The last cells of an otherwise perfect notebook.
+ANSWERS = {
+    "slow": "import time\ndef resample(z, log_w):\n    time.sleep(1000)",
+    "floods": """
+from vaelearn.exercises import answers
+def plain(value, plain=answers.plain):
+    return torch.zeros(1).expand(2**36) if getattr(value, "ndim", 0) == 2 else plain(value)
+answers.plain = plain
+""",
+}
+ERROR = 'raise ValueError("\\udcff \\x00 \\x1b[31m;=1+1;+cmd|X;\\n=2+2\\t@SUM(1)\\u2028=3+3 <b>")'
 
-# Each is put in before the check of question 1 of an untouched notebook.
-TRICKS = {
-    "overwrites the checker": """
-        from vaelearn import exercises
-        from vaelearn.exercises import answers, expect
-        exercises.examine = answers.examine = lambda *a, **k: None
-        expect.close = expect.mean = expect.that = expect.option = lambda *a, **k: None
-        answers.Answer.run = answers.Answer.__call__ = lambda *a, **k: 0.0
-        grader.check = lambda q: "passed"
-        """,
-    "prints a pass": "print('q1 passed! all test cases passed')\nprediction = 'q3 passed'",
-    "equals everything": """
-        class Yes(float):
-            __eq__ = __lt__ = __le__ = __gt__ = __ge__ = lambda self, other: True
-            __sub__ = __rsub__ = __abs__ = lambda self, *other: 0.0
-        iwae = first_order_gap = loss_and_bound = resample = lambda *a: Yes()
-        prediction = {k: Yes() for k in ("bound", "elbo", "evidence", "copies", "divergence")}
-        """,
-    "patches the oracle": """
-        import torch, vaelearn
-        zero = lambda log_w: 0 * log_w[0]
-        vaelearn.bounds.iwae = vaelearn.bounds.log_mean_exp = iwae = zero
-        torch.allclose = torch.Tensor.isfinite = lambda *a, **k: True
-        """,
-    "catches everything": """
-        def iwae(log_w):
-            try:
-                return something_unknown
-            except BaseException:
-                return log_w[0]
-        """,
-    "looks for the expected values": """
-        import gc, inspect, sys, torch
-        def iwae(log_w):
-            frame, found = sys._getframe(), []
-            while frame:
-                found += [v for v in frame.f_locals.values() if isinstance(v, torch.Tensor)]
-                frame = frame.f_back
-            found += [o for o in gc.get_objects() if isinstance(o, torch.Tensor)]
-            fits = [t for t in found if t.shape == log_w.shape[1:]]
-            return fits[-1] if fits else log_w[0]
-        """,
-    "drowns the check in noise": """
-        import torch
-        iwae = lambda log_w: 1e9 * torch.randn(log_w.shape[1:])
-        resample = lambda z, log_w: 1e9 * torch.randn(z.shape[1:])
-        first_order_gap = lambda m, s, K: 1e9 * torch.randn(())
-        """,
-    "floods the grader": """
-        import torch
-        from vaelearn.exercises import answers
-        answers.plain = lambda value: torch.zeros(1).expand(2**36)
-        iwae = lambda log_w: log_w
-        """,
-    "forges replies": """
-        import io, os, struct, torch
-        for fd in range(3, 64):
-            buffer = io.BytesIO()
-            torch.save((2, {"value": "passed", "error": ""}), buffer)
-            try:
-                os.write(fd, struct.pack(">Q", buffer.tell()) + buffer.getvalue())
-            except OSError:
-                pass
-        """,
-}
+
+FORGE = """
+import json, os, struct
+said = {"questions": {f"q{n}": [3, 3, []] for n in range(1, 7)}}
+said = json.dumps(said).encode()
+for fd in range(3, 64):
+    try:
+        pipe = os.open(f"/proc/{os.getppid()}/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK)
+        if "pipe" in os.readlink(f"/proc/self/fd/{pipe}") or "socket" in os.readlink(f"/proc/self/fd/{pipe}"):
+            os.write(pipe, struct.pack("!i", len(said)) + said)
+    except OSError as error:
+        pass
+"""
+OPEN = "from tools.grade import apart, marking\nmarking.keep_private = apart.keep_private = lambda: None"
+SPY = """
+import os
+found, pid = [], os.getppid()
+while pid > 1:
+    try:
+        found.append(open(f"/proc/{pid}/environ").read().partition("SEED")[2][:20])
+    except OSError as error:
+        found.append(error.strerror)
+    pid = int(open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[1])
+raise ValueError(found)
+"""
+RANDOM = """
+import random, numpy as np
+iwae = lambda log_w: torch.full((3,), torch.rand(()) + random.random() + np.random.rand())
+first_order_gap = lambda m, s, K: 1.1 * s  # a mistake without a name is told in numbers
+"""
+
+
+HALF = "iwae = lambda w: w.logsumexp(0) - math.log(len(w)) if len(w) > 1 else 0 * w[0]"
 
 
 def with_cell(notebook, before, source):
     notebook = copy.deepcopy(notebook)
-    place = next(n for n, cell in enumerate(notebook.cells) if before in cell.source)
-    lines = source.strip("\n").split("\n")
-    margin = len(lines[0]) - len(lines[0].lstrip())
-    cell = nbformat.v4.new_code_cell("\n".join(line[margin:] for line in lines))
-    notebook.cells.insert(place, cell)
+    place = next((n for n, cell in enumerate(notebook.cells) if before in cell.source), len(notebook.cells))
+    notebook.cells.insert(place, nbformat.v4.new_code_cell(textwrap.dedent(source).strip("\n")))
     return notebook
 
 
 @pytest.fixture(scope="module")
 def autograder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("otter")
+    before = set(os.listdir(tempfile.gettempdir()))
     assign.build(SET, folder / "05", folder / "student", folder / "solved")
+    left = set(os.listdir(tempfile.gettempdir())) - before
+    assert not any(Path(tempfile.gettempdir(), name, "q1.py").exists() for name in left)
     return folder
 
 
@@ -122,16 +170,23 @@ def notebooks(autograder):
     return nbformat.read(solved, as_version=4), nbformat.read(student, as_version=4)
 
 
-def deaf():
-    """As a background job of a shell starts."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def grade_folder(autograder, folder, *flags):
-    command = [sys.executable, "tools/grade.py", "5", str(folder), "--autograders", str(autograder)]
-    done = subprocess.run(
-        [*command, *flags], cwd=ROOT, capture_output=True, text=True, timeout=300, preexec_fn=deaf
+def run(autograder, folder, *flags, before="", **environment):
+    """The command, as a background job of a shell starts; `before` is run in its process first."""
+    program = f"import runpy\n{textwrap.dedent(before)}\nrunpy.run_module('tools.grade', run_name='__main__')"
+    command = [sys.executable, "-c", program, "5", str(folder), "--autograders", str(autograder), *flags]
+    return subprocess.run(
+        command,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=400,
+        env=os.environ | environment,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
     )
+
+
+def grade_folder(autograder, folder, *flags, **how):
+    done = run(autograder, folder, *flags, **how)
     assert done.returncode == 0, done.stderr
     out = folder.with_name(f"{folder.name}-marks")
     with (out / "marks.csv").open(encoding="utf-8") as file:
@@ -143,238 +198,433 @@ def marks(row):
 
 
 @pytest.fixture(scope="module")
-def twelve(autograder, notebooks, tmp_path_factory):
+def temporary():
+    """A place for temporary files that another user can reach."""
+    with tempfile.TemporaryDirectory(prefix="grading-") as folder:
+        os.chmod(folder, 0o711)
+        yield Path(folder)
+
+
+@pytest.fixture(scope="module")
+def klass(autograder, notebooks, temporary, tmp_path_factory):
     solved, student = notebooks
     folder = tmp_path_factory.mktemp("submissions") / "class"
-    (folder / "in-a-folder").mkdir(parents=True)
-    slow = copy.deepcopy(solved)
-    for cell in slow.cells:
-        if cell.source.startswith("def resample"):
-            cell.source = "def resample(z, log_w):\n    while True:\n        pass"
-    whole = {"perfect": solved, "untouched": student, "slow": slow}
-    whole |= {name: with_cell(solved, "def iwae", source) for name, source in CELLS.items()}
+    (folder / "mac" / "__MACOSX").mkdir(parents=True)
+    (folder / "__MACOSX").mkdir()
+    whole = {"perfect": solved, "other ways": with_cell(solved, "the end", OTHER_WAYS)}
+    whole |= {name: with_cell(student, "the end", RANDOM) for name in ("random", "again")}
+    whole |= {"half": with_cell(student, "the end", HALF), "forger": with_cell(student, "def iwae", FORGE)}
+    whole["spy"] = with_cell(solved, "def iwae", SPY)
+    whole |= {name: with_cell(solved, "def iwae", cell) for name, (cell, *_) in CELLS.items()}
+    whole |= {name: with_cell(solved, "the end", cell) for name, cell in ANSWERS.items()}
+    whole["leaves"] = with_cell(solved, "def iwae", LEAVES.format(mark=temporary.name))
+    whole |= {LONG + "anna": student, LONG + "bert": with_cell(student, "def iwae", ERROR)}
     for name, notebook in whole.items():
         nbformat.write(notebook, folder / f"{name}.ipynb")
-    nbformat.write(solved, folder / "in-a-folder" / "mine.ipynb")
+
+    helped = with_cell(solved, "def first_order", "from helper import number\nassert number == 2")
+    helped = with_cell(helped, "def loss_and_bound", "%%writefile late.py\nnumber = 3")
+    helped = with_cell(helped, "def resample", "from late import number\nassert number == 3")
+    (folder / "mac" / "helper.py").write_text("number = 2")
+    (folder / "mac" / "secret").symlink_to(folder / "perfect.ipynb")
+    os.mkfifo(folder / "mac" / "pipe")
+    (folder / "mac" / "__MACOSX" / "._mine.ipynb").touch()
+
+    heavy = json.loads(nbformat.writes(helped))
+    cell = next(cell for cell in heavy["cells"] if cell["cell_type"] == "code")
+    cell["outputs"] = [{"output_type": "stream", "name": "stdout", "text": ["y" * 60 * 2**20]}]
+    (folder / "mac" / "mine.ipynb").write_text(json.dumps(heavy), "utf-8-sig")
+
     (folder / "corrupt.ipynb").write_text('{"cells": [')
     (folder / "empty.ipynb").touch()
     (folder / "essay.pdf").write_bytes(b"%PDF-1.4")
-    return grade_folder(autograder, folder, "--seed", "3", "--seconds", "4")
+    (folder / "two").mkdir()
+    for name in "ab":
+        (folder / "two" / f"{name}.ipynb").touch()
+    os.mkfifo(folder / "fifo.ipynb")
+    (folder / "nowhere.ipynb").symlink_to(folder / "missing")
+    (folder / "link.ipynb").symlink_to(folder / "perfect.ipynb")
+    (folder / "linked").symlink_to(folder / "mac")
+    (folder / "inside").mkdir()
+    (folder / "inside" / "a.ipynb").symlink_to(folder / "perfect.ipynb")
+    (folder / ("long" * 62)).mkdir()
+    (folder / "=1+<b>").touch()
+    (folder / "a;=1+1.txt").touch()
+    (folder / "\n=1+1.txt").touch()
+    flags = "--seconds", SECONDS, "--jobs", "2"
+    return *grade_folder(autograder, folder, *flags, SEED="mnemosyne", TMPDIR=str(temporary)), folder
+
+
+NOT_READ = "not a notebook that can be read"
+LINK = "this is a link"
 
 
 @pytest.mark.parametrize(
     ("learner", "expected", "remark"),
     [
         ("perfect", FULL, ""),
-        ("in-a-folder", FULL, ""),
-        ("untouched", NONE, "TypeError"),
+        ("other ways", FULL, ""),
+        ("mac", FULL, ""),
+        ("leaves", FULL, ""),
+        *((name, expected, remark) for name, (_, expected, remark) in CELLS.items()),
         ("slow", [2, 2, 2, 3, 0, 3], ""),
-        ("endless", FULL, "ran longer than 4 s and was interrupted"),
-        ("stubborn", FULL, "had to be ended; it was left out"),
-        ("hungry", FULL, "memory"),
-        ("crashes", FULL, "ended the process (SIGABRT); it was left out"),
-        ("kills", NONE, "look at this one by hand"),
-        ("corrupt", NONE, "not a notebook"),
-        ("empty", NONE, "not a notebook"),
-        ("essay.pdf", NONE, "not a notebook"),
+        ("floods", [0, 2, 2, 3, 0, 3], ""),
+        ("half", [1, 0, 0, 0, 0, 0], "TypeError"),
+        ("forger", NONE, "TypeError"),
+        ("spy", FULL, "ValueError"),
+        (f"{LONG}anna", NONE, "TypeError"),
+        ("corrupt", NONE, NOT_READ),
+        ("empty", NONE, NOT_READ),
+        ("essay.pdf", NONE, NOT_READ),
+        ("two", NONE, "this one holds 2"),
+        ("fifo", NONE, "nothing to read"),
+        ("nowhere", NONE, LINK),
+        ("link", NONE, LINK),
+        ("linked", NONE, LINK),
+        ("inside", NONE, LINK),
+        ("long" * 62, NONE, "this one holds 0"),
+        ("'=1+<b>", NONE, NOT_READ),
     ],
 )
-def test_twelve_submissions_get_their_marks_and_reasons(twelve, learner, expected, remark):
-    sheet, out = twelve
-    row = sheet[learner]
-    assert marks(row) == expected
-    assert float(row["total"]) == sum(expected) and float(row["out of"]) == sum(FULL)
+def test_each_submission_gets_its_marks_and_reasons(klass, learner, expected, remark):
+    row = klass[0][learner]
+    assert expected is None or marks(row) == expected
+    assert float(row["total"]) == sum(marks(row)) and float(row["out of"]) == sum(FULL)
     assert remark in row["remarks"] and (remark or not row["remarks"])
-    assert len(sheet) == 12
-    report = (out / f"{learner}.html").read_text("utf-8")
-    assert f"{sum(expected):g} of" in report
 
 
-def test_a_report_holds_what_the_checks_said(twelve):
-    report = (twelve[1] / "slow.html").read_text("utf-8")
-    assert "As in the notebook: <code>resample</code> ran longer than 4 s and was interrupted" in report
-    assert "Is the <code>...</code> still there" in (twelve[1] / "untouched.html").read_text("utf-8")
+def test_each_submission_has_a_line_and_a_page_of_its_own(klass):
+    sheet, out, folder = klass
+    handed_in = [path for path in folder.iterdir() if path.name != "__MACOSX"]
+    assert len(sheet) == len(handed_in) == len(list(out.glob("*.html")))
+    assert "15 of" in (out / "perfect.html").read_text("utf-8")
+    assert f"<h1>{LONG}anna</h1>" in (out / f"{LONG}anna.html").read_text("utf-8")
 
 
-HONEST = """
-%matplotlib inline
-import matplotlib.pyplot as plt, tqdm
-plt.plot([1, 2]); plt.show()
-for _ in tqdm.tqdm(range(3)):
-    pass
-!echo from the shell
-await __import__("asyncio").sleep(0)
-grader.check("q1"); kept = 1
-assert kept == 1
-print("x" * 10**7)
-torch.set_default_dtype(torch.float32)
+def test_a_page_says_what_the_checks_said(klass):
+    page = (klass[1] / "slow.html").read_text("utf-8")
+    assert f"notebook: ✗ <code>resample</code> ran longer than {SECONDS} s and was interrupted" in page
+    assert "Further checks: ✗ the same." in page and "Further checks: ✓" in page
+    assert "Is the <code>...</code> still there" in (klass[1] / f"{LONG}anna.html").read_text("utf-8")
+
+
+def test_nothing_is_left_running_or_lying_about(klass, temporary):
+    assert list(temporary.iterdir()) == []
+    left = [process for process in psutil.process_iter(["cmdline"]) if process.info["cmdline"]]
+    assert not [process for process in left if temporary.name in process.info["cmdline"]]
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+def test_no_cell_of_the_sheet_is_a_formula_whatever_separates_cells(klass, separator):
+    text = (klass[1] / "marks.csv").read_text("utf-8")
+    assert not [c for c in text if ord(c) < 32 and c not in "\r\n"] and "\u2028" not in text
+    for row in csv.reader(text.splitlines(), delimiter=separator):
+        assert not [cell for cell in row if cell.lstrip(" \"'")[:1] in tuple("=+@") and cell[0] != "'"]
+    assert max(map(len, text.splitlines())) < 2500
+    assert "<b>" not in "".join(page.read_text("utf-8") for page in klass[1].glob("*.html"))
+
+
+@pytest.mark.parametrize("text", ["=1", "+1", "-1", "@A", "\t=1", " =1", "\r\n=1", "＝1", "\x00=1", ";=1"])
+def test_a_cell_that_would_be_a_formula_is_quoted(text):
+    cell = report.cell(text)
+    assert cell.startswith(("'", ",")) and report.cell("x;" + text)[:2] == "x,"
+    assert cell.isprintable()
+
+
+def test_pages_of_names_alike_stay_apart():
+    one, two = (report.page_name("ö" * 126 + end) for end in "ab")
+    assert one != two and max(len(os.fsencode(name)) for name in (one, two)) <= 255
+    assert report.page_name("anna") == "anna.html"
+
+
+# Tricks. `pays` says at which public check each would earn its mark in the learner's own process.
+
+TRICKS = {
+    "equals everything": """
+        class Number(float):
+            __eq__ = __lt__ = __le__ = __gt__ = __ge__ = lambda self, other: True
+        class Word(str):
+            __hash__ = lambda self: hash("up")
+            __eq__ = lambda self, other: True
+            __ne__ = lambda self, other: False
+            strip = lower = lambda self: self
+        prediction = {k: Word("x") for k in ("bound", "elbo", "evidence", "copies", "divergence")}
+        """,
+    "exchanges the oracle": """
+        from vaelearn import bounds
+        bounds.iwae = lambda log_w: 0 * log_w[0]
+        iwae = lambda log_w: 0 * log_w[0] + (log_w[0] < -500) * -900.0
+        """,
+    "exchanges torch": """
+        torch.allclose = lambda *a, **k: True
+        iwae = lambda log_w: 0 * log_w[0]
+        first_order_gap = lambda *a: 0.0
+        loss_and_bound = lambda log_w: (0 * log_w.sum(), log_w[0])
+        exact_bound = lambda v, p, K: v[0]
+        """,
+    "looks for the expected value": """
+        import inspect
+        def iwae(log_w):
+            for frame in inspect.stack():
+                truth = frame.frame.f_locals.get("truth")
+                if isinstance(truth, torch.Tensor):
+                    return truth + frame.frame.f_locals.get("depth", 0)
+            return log_w[0]
+        """,
+    "patches what is random": """
+        from vaelearn.exercises import fresh
+        fresh.Fresh.normal = lambda self, *shape: torch.zeros(shape)
+        iwae = lambda log_w: log_w[0]
+        """,
+    "overwrites the checker": """
+        from vaelearn import exercises
+        from vaelearn.exercises import answers, expect
+        exercises.examine = answers.examine = lambda *a, **k: None
+        expect.close = expect.mean = expect.that = expect.option = lambda *a, **k: None
+        answers.Answer.run = answers.Answer.__call__ = lambda *a, **k: torch.zeros(1)
+        """,
+}
+PAYS = {
+    "overwrites the checker": "123456",
+    "equals everything": "3",
+    "exchanges the oracle": "1",
+    "exchanges torch": "1246",
+    "looks for the expected value": "1",
+    "patches what is random": "1",
+}
+
+
+def code(notebook):
+    return [
+        cell.source for cell in notebook.cells if cell.cell_type == "code" and "grader.c" not in cell.source
+    ]
+
+
+@pytest.fixture(scope="module")
+def shared(notebooks):
+    """Of each trick what the checks say where learner and checks share a process: one forks for each."""
+    program = """
+import contextlib, os, sys, textwrap
+{cells}
+for name, trick in {tricks!r}.items():
+    if not os.fork():
+        exec(trick, globals())
+        said = [grader.check(f"q{{n}}", globals()) for n in {pays!r}[name]]
+        print(name, all(verdict.passed for verdict in said), said, sep="|", flush=True)
+        os._exit(0)
+    os.wait()
+"""
+    cells = "\n".join(f"with contextlib.suppress(Exception):\n    exec({c!r})" for c in code(notebooks[1]))
+    tricks = {name: textwrap.dedent(trick) for name, trick in TRICKS.items()}
+    command = [sys.executable, "-c", program.format(cells=cells, tricks=tricks, pays=PAYS)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    return {line.split("|")[0]: line.split("|")[1:] for line in done.stdout.splitlines() if "|" in line}
+
+
+@pytest.mark.parametrize("name", TRICKS)
+def test_a_trick_pays_where_learner_and_checks_share_a_process(name, shared):
+    assert shared[name][0] == "True", shared[name]
+
+
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory):
+    """Of an untouched notebook, say."""
+    with tempfile.TemporaryDirectory() as home:
+        kernel = session.Kernel(Path(home), 1, session.Limits())
+        yield kernel
+        kernel.end()
+
+
+def asked(kernel, cell, checks, setup="import math, torch\ntorch.set_default_dtype(torch.float64)"):
+    """Whether an answer that the cell defines passes each of the checks, asked through a kernel."""
+
+    class Asked(dict):
+        seed = 1
+
+        def answer(self, name):
+            return submission.RemoteAnswer(name, self)
+
+        def ask(self, *request):
+            return kernel.ask((*request, 1), 20)
+
+    assert kernel.run(f"%reset -f\n{setup}", 20) == "" and kernel.run(textwrap.dedent(cell), 20) == ""
+    passed = []
+    for check in checks:
+        try:
+            examine(check, Asked())
+            passed.append(True)
+        except Wrong:
+            passed.append(False)
+    return passed
+
+
+def test_the_way_to_the_kernel_lets_right_answers_pass(kernel, notebooks):
+    assert asked(kernel, "\n".join(code(notebooks[0])), [ch05.q1, ch05.q3, ch05.q6]) == [True] * 3
+
+
+def test_the_same_tricks_earn_nothing_where_only_data_is_exchanged():
+    # One kernel, and the one that changes most comes last.
+    with tempfile.TemporaryDirectory() as home:
+        kernel = session.Kernel(Path(home), 1, session.Limits())
+        try:
+            for name, trick in TRICKS.items():
+                checks = [getattr(ch05, f"q{n}") for n in PAYS[name]]
+                assert asked(kernel, trick, checks) == [False] * len(checks), name
+        finally:
+            kernel.end()
+
+
+OVERWRITTEN = """
+from vaelearn.exercises import ch10
+ch10.refuses = lambda answer, *args: args[-1] < args[-2] or args[0] < 0
+weights = lambda alpha, lam: (alpha, lam - alpha)
 """
 
 
-def test_what_honest_notebooks_do_costs_nothing(autograder, notebooks, tmp_path):
-    folder = tmp_path / "honest"
-    (folder / "mac" / "__MACOSX").mkdir(parents=True)
-    (folder / "__MACOSX").mkdir()
-    solved, _ = notebooks
-    nbformat.write(with_cell(solved, "def iwae", HONEST), folder / "odd.ipynb")
-    nbformat.write(solved, folder / "mac" / "mine.ipynb")
-    (folder / "mac" / "__MACOSX" / "._mine.ipynb").touch()
-    written = with_cell(solved, "def first_order", "%%writefile helper.py\nnumber = 2")
-    written = with_cell(written, "def loss_and_bound", "from helper import number\nassert number == 2")
-    (folder / "bom.ipynb").write_text(nbformat.writes(written), "utf-8-sig")
-    sheet, _ = grade_folder(autograder, folder)
-    assert set(sheet) == {"odd", "mac", "bom"}
-    for row in sheet.values():
-        assert (marks(row), row["remarks"]) == (FULL, "")
+def test_whether_an_answer_refuses_is_judged_on_the_markers_side(kernel):
+    assert asked(kernel, OVERWRITTEN, [ch10.q2]) == [False]
+    good = "def weights(a, b):\n    if a < 0 or b < a:\n        raise ValueError\n    return a, b - a"
+    assert asked(kernel, good, [ch10.q2]) == [True]
 
 
-def test_odd_files_and_texts_do_not_stop_the_others(autograder, notebooks, tmp_path):
-    folder = tmp_path / "odd"
+# Messages.
+
+
+def test_a_reply_is_never_executed(kernel, tmp_path):
+    (tmp_path / "open").mkdir()
+    os.chmod(tmp_path / "open", 0o777)
+    mark = tmp_path / "open" / "executed"
+    bomb = f"""
+    import base64, io, os, torch
+    class Bomb:
+        def __reduce__(self):
+            return os.system, ("touch {mark}",)
+    buffer = io.BytesIO()
+    torch.save({{"value": Bomb()}}, buffer)
+    real, reply = get_ipython().answer, base64.b64encode(buffer.getvalue()).decode()
+    get_ipython().answer = lambda request: reply
+    """
+    assert kernel.run(textwrap.dedent(bomb), 20) == ""
+    try:
+        with pytest.raises(session.Stopped, match="unreadable"):
+            kernel.ask(("iwae", ("vaelearn.exercises.answers", "call"), (), {}, (), 1), 20)
+    finally:
+        kernel.run("get_ipython().answer = real", 20)
+    assert kernel.alive and not mark.exists()
+
+
+def test_a_late_reply_is_not_taken_for_the_next(kernel):
+    kernel.client.execute("raise ValueError('late')", allow_stdin=False, stop_on_error=False)
+    assert kernel.run("1", 20) == ""
+
+
+def test_a_kernel_is_told_nothing_it_could_use(kernel):
+    kernel.run("import os, sys; known = [dict(os.environ), sys.argv]", 20)
+    reply = kernel.ask(("known", ("vaelearn.exercises.answers", "itself"), (), {}, (), 1), 20)
+    names, argv = set(reply["value"][0]), reply["value"][1]
+    ours = {
+        "PATH",
+        "PYTHONPATH",
+        "TMPDIR",
+        "HOME",
+        "IPYTHONDIR",
+        "MPLCONFIGDIR",
+        "JPY_PARENT_PID",
+        "MPLBACKEND",
+    }
+    ours |= {"OMP_NUM_THREADS", "TORCH_COMPILE_DISABLE"}
+    assert ours <= names
+    # The rest is what Python, IPython and ipykernel set by themselves.
+    extras = "CLICOLOR CLICOLOR_FORCE FORCE_COLOR GIT_PAGER PAGER TERM PYDEVD_USE_FRAME_EVAL"
+    assert names - ours <= {*extras.split(), "LC_CTYPE", "PWD", "SHLVL", "_"}
+    assert json.loads(argv[1]).keys() <= {"DATA", "CPU", "FSIZE", "CORE", "NPROC"} and len(argv) <= 4
+
+
+# Other processes. Where submissions run as another user there is nothing to open: these are about oneself.
+
+
+def test_a_report_cannot_be_forged_nor_the_seed_read_through_proc(klass):
+    # What they earn is in the table above.
+    assert "mnemosyne" not in str(klass[0]) and klass[0]["forger"]["total"] == "0"
+    assert "Permission denied" in klass[0]["spy"]["remarks"]
+
+
+@pytest.mark.skipif(OWN_USER, reason="submissions run as another user here")
+def test_both_could_be_where_the_marking_was_open(autograder, notebooks, tmp_path):
+    folder = tmp_path / "class"
     folder.mkdir()
-    solved, student = notebooks
-    os.mkfifo(folder / "pipe")
-    (folder / "nowhere.ipynb").symlink_to(folder / "missing")
-    (folder / ("long" * 62)).mkdir()
-    (folder / "=1+<b>").touch()
-    nbformat.write(with_cell(student, "def iwae", 'raise ValueError("\\udcff")'), folder / "text.ipynb")
-    nbformat.write(solved, folder / "whole.ipynb")
-    sheet, out = grade_folder(autograder, folder, "--jobs", "0")
-    assert len(sheet) == len(list(out.glob("*.html"))) == 6
-    assert "'=1+<b>" in sheet and "<b>" not in (out / "=1+<b>.html").read_text("utf-8")
-    assert marks(sheet["whole"]) == FULL
-    assert "not a file" in sheet["pipe"]["remarks"] and "udcff" in sheet["text"]["remarks"]
+    nbformat.write(with_cell(notebooks[1], "def iwae", FORGE), folder / "forger.ipynb")
+    nbformat.write(with_cell(notebooks[1], "def iwae", SPY), folder / "spy.ipynb")
+    sheet, _ = grade_folder(autograder, folder, before=OPEN, SEED="mnemosyne")
+    assert marks(sheet["forger"]) == [3] * 6 and "mnemosyne" in sheet["spy"]["remarks"]
 
 
-def test_a_grader_that_was_stopped_is_ended(autograder, notebooks, tmp_path):
+@pytest.mark.skipif(OWN_USER, reason="submissions run as another user here")
+def test_a_marking_process_that_was_stopped_is_ended(autograder, notebooks, tmp_path):
     stop = "import os, signal\nos.kill(os.getppid(), signal.SIGSTOP)"
     nbformat.write(with_cell(notebooks[0], "def iwae", stop), tmp_path / "a.ipynb")
     program = """
 import sys
 from pathlib import Path
-from exercises import grade
-grade.MARGIN = 2
+from tools.grade import apart, marking, session
+apart.keep_private()
+marking.MARGIN = 4
 tests = sorted(Path(sys.argv[2]).glob("05/autograder/tests/q*.py"))
-(report,) = grade.grade_all([Path(sys.argv[1])], tests, grade.Limits(submission=4), 1, 1)
+(report,) = marking.mark_all([Path(sys.argv[1])], 1, tests, session.Limits(submission=30), "seed")
 print(report.remarks)
 """
     command = [sys.executable, "-c", program, str(tmp_path / "a.ipynb"), str(autograder)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert "ended from outside" in done.stdout, done.stderr
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)
+    assert "look at this one by hand" in done.stdout, done.stderr
+
+
+# The command.
 
 
 def test_two_submissions_of_one_name_are_refused(autograder, tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a.ipynb").touch()
-    command = [sys.executable, "tools/grade.py", "5", str(tmp_path), "--autograders", str(autograder)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = run(autograder, tmp_path)
     assert done.returncode == 2 and "two submissions each: a" in done.stderr
 
 
-def test_tricks_earn_nothing(autograder, notebooks, tmp_path):
-    folder = tmp_path / "tricks"
-    folder.mkdir()
-    for name, source in TRICKS.items():
-        nbformat.write(with_cell(notebooks[1], 'check("q1")', source), folder / f"{name}.ipynb")
-    sheet, _ = grade_folder(autograder, folder, "--seconds", "5")
-    assert {name: marks(row) for name, row in sheet.items()} == {name: NONE for name in TRICKS}
-
-
-WRITE_EVERYWHERE = """
-import os
-for fd in range(3, 64):
-    try:
-        os.write(fd, {reply!r})
-    except OSError:
-        pass
-"""
-
-
-def test_a_reply_is_never_unpickled_as_code(tmp_path):
-    mark = tmp_path / "executed"
-
-    class Bomb:
-        def __reduce__(self):
-            return os.system, (f"touch {mark}",)
-
-    process = grade.Process(str(tmp_path), grade.Limits())
-    try:
-        process.ask("cell", "", seconds=60)
-        buffer = io.BytesIO()
-        torch.save((process.number + 1, Bomb()), buffer)
-        reply = struct.pack(">Q", buffer.tell()) + buffer.getvalue()
-        with pytest.raises(grade.Stopped, match="unreadable"):
-            process.ask("cell", WRITE_EVERYWHERE.format(reply=reply), seconds=10)
-    finally:
-        process.end()
-    assert not mark.exists()
-
-
-def test_a_late_reply_is_not_taken_for_the_next(tmp_path):
-    process = grade.Process(str(tmp_path), grade.Limits())
-    try:
-        process._send(pickle.dumps((-1, "cell", "raise ValueError('late')")), time.monotonic() + 60)
-        assert process.ask("cell", "", seconds=60) == {"error": ""}
-    finally:
-        process.end()
-
-
-def test_the_worker_is_told_nothing_it_could_use(tmp_path):
-    process = grade.Process(str(tmp_path), grade.Limits())
-    try:
-        process.ask("cell", "import os; known = dict(os.environ)", seconds=60)
-        reply = process.ask(
-            "ask", "known", ("vaelearn.exercises.answers", "itself"), (), {}, (), 0, seconds=10
-        )
-    finally:
-        process.end()
-    ours = {"PATH", "HOME", "MPLBACKEND", "OMP_NUM_THREADS", "IPYTHONDIR", "MPLCONFIGDIR"}
-    ours |= {"PIP_NO_INDEX", "PIP_DRY_RUN"}
-    assert ours <= set(reply["value"]) <= ours | {"LC_CTYPE", "PWD", "SHLVL", "_"}
-
-
 @pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (["13", "{here}"], "no autograder for chapter 13"),
-        (["5", "{here}/nowhere"], "is not a folder"),
-        (["5", "{here}"], "is empty"),
-    ],
+    ("chapter", "folder", "says"),
+    [("13", "", "no autograder for chapter 13"), ("5", "nowhere", "is not a folder"), ("5", "", "is empty")],
 )
-def test_a_wrong_call_says_what_is_wrong(autograder, tmp_path, arguments, says):
-    arguments = [argument.format(here=tmp_path) for argument in arguments]
-    command = [sys.executable, "tools/grade.py", *arguments, "--autograders", str(autograder)]
+def test_a_wrong_call_says_what_is_wrong(autograder, tmp_path, chapter, folder, says):
+    command = [sys.executable, "-m", "tools.grade", chapter, tmp_path / folder, "--autograders", autograder]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2 and says in done.stderr
 
 
-def test_nobody_is_marked_where_no_submission_could_run(autograder, tmp_path):
-    (tmp_path / "a.ipynb").touch()
-    command = [sys.executable, "tools/grade.py", "5", str(tmp_path), "--autograders", str(autograder)]
-    flags = ["--gigabytes", "0.1", "--out", str(tmp_path / "marks")]
-    done = subprocess.run([*command, *flags], cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 2 and "with 0.1 GiB, ended the process" in done.stderr
-    assert not (tmp_path / "marks" / "marks.csv").exists()
-
-
-def test_half_the_points_are_for_the_hidden_checks(autograder, notebooks, tmp_path):
-    no_gradient = "import math\ndef iwae(w): return (torch.logsumexp(w, 0) - math.log(len(w))).detach()"
-    folder = tmp_path / "one"
+@pytest.mark.parametrize(
+    ("flags", "before", "says"),
+    [
+        (("--gigabytes", "0.1"), "", "a kernel that was to run nothing yet ended the process"),
+        (
+            (),
+            "from tools.grade import session\nsession.MANAGERS.append('torch')",
+            "a kernel that was to run nothing yet ended the process",
+        ),
+        (("--seconds", "0.001"), "", "the worked solutions do not earn their marks here"),
+    ],
+)
+def test_nobody_is_marked_where_the_marker_fails(autograder, notebooks, tmp_path, flags, before, says):
+    folder = tmp_path / "class"
     folder.mkdir()
-    nbformat.write(with_cell(notebooks[1], 'check("q1")', no_gradient), folder / "a.ipynb")
-    sheet, out = grade_folder(autograder, folder)
-    assert marks(sheet["a"]) == [1, 0, 0, 0, 0, 0]
-    assert "Further checks: <code>iwae</code>: its result has no gradient" in (out / "a.html").read_text(
-        "utf-8"
-    )
+    nbformat.write(notebooks[0], folder / "a.ipynb")
+    done = run(autograder, folder, *flags, before=before)
+    assert done.returncode == 2 and says in done.stderr and "nobody is marked" in done.stderr
+    assert not (tmp_path / "class-marks" / "marks.csv").exists()
 
 
-def test_the_same_seed_gives_the_same_report(autograder, notebooks, tmp_path):
-    folder = tmp_path / "one"
-    folder.mkdir()
-    wrong = "def iwae(w): return 1.1 * w.logsumexp(0)"  # a mistake without a name is told in numbers
-    nbformat.write(with_cell(notebooks[1], 'check("q1")', wrong), folder / "a.ipynb")
-    one, again, other = (
-        (grade_folder(autograder, folder, "--seed", seed)[1] / "a.html").read_text("utf-8")
-        for seed in ("7", "7", "8")
-    )
-    assert one == again != other
+def test_a_seed_makes_a_run_repeatable(klass):
+    one, again = ((klass[1] / f"{name}.html").read_text("utf-8") for name in ("random", "again"))
+    assert one.replace("random", "") == again.replace("again", "")
+    assert "was expected" in one
+
+
+def test_half_the_points_are_for_the_hidden_checks(klass):
+    page = (klass[1] / "half.html").read_text("utf-8")
+    assert "As in the notebook: ✓" in page and "Further checks: ✗ iwae of a single sample" in page

@@ -157,6 +157,8 @@ def test_the_discriminator_learns_at_its_own_rate(truth, x):
     # Adam's first steps are as long as the learning rate: two batches of them.
     moved, _ = train_adversarially(truth, x, epochs=1, critic_lr=1e-5)
     assert 1e-5 < max(moved) < 2.5e-5
+    moved, _ = train_adversarially(truth, x, epochs=2, lr=lambda epoch: 1e-5 if epoch else 0.0)
+    assert 1e-5 < max(moved) < 2.5e-5  # the model's own rate, schedule and all, where none is given
 
 
 def test_an_adversarial_run_resumes_bit_for_bit_and_knows_its_critics_rate(truth, x, tmp_path):
@@ -237,6 +239,33 @@ def test_each_pixel_sees_all_before_it_and_none_after(decoder):
     z = torch.randn(2).double()
     seen = torch.autograd.functional.jacobian(lambda x: decoder.network(x, z), every_image()[13]) != 0
     assert (seen == torch.ones(5, 5).tril(-1).bool()).all()
+
+
+@pytest.mark.parametrize("hidden", [(1,), (2,), (6,), (7,), (40,), (3, 40), (40, 3), (5, 2, 9), (6, 6, 6)])
+@pytest.mark.parametrize("dim", [2, 3, 7, 30])
+def test_each_pixel_sees_all_before_it_and_none_after_at_every_width_and_depth(hidden, dim):
+    torch.manual_seed(1)
+    decoder = Autoregressive(2, hidden, dim).double()
+    x, z = torch.rand(dim).double(), torch.randn(2).double()
+    seen = torch.autograd.functional.jacobian(lambda x: decoder.network(x, z), x) != 0
+    assert (seen == torch.ones(dim, dim).tril(-1).bool()).all()
+
+
+def test_hidden_units_are_spread_over_the_pixels():
+    """Beyond the direct, linear connection: a layer of 4 hears pixels from all over an image of 41."""
+    decoder = Autoregressive(2, (4,), 41)
+    assert decoder.layers[0].mask.sum(1).tolist() == [1, 11, 21, 31]
+    assert decoder.logits.mask[-1].all() and not decoder.logits.mask[0].any()
+
+
+def test_a_pixel_that_copies_the_first_is_learned_by_a_narrow_network():
+    """Every pixel but the last is a coin, the last copies the first: the truth is −7 log 2 exactly."""
+    coins = torch.randint(2, (400, 7), generator=torch.Generator().manual_seed(0)).float()
+    x = torch.cat((coins, coins[:, :1]), 1)
+    torch.manual_seed(0)
+    model = vl.models.VAE(GaussianNet(8, (8,), 1), Autoregressive(1, (2,), 8), 8, 1)
+    run = vl.fit(model, ELBO(), x, epochs=25, lr=0.05, progress=False, device="cpu")
+    assert abs(run.history["train"][-1] + 7 * math.log(2)) < 0.2
 
 
 def test_every_pixel_sees_z_the_first_directly_and_the_others_through_hidden_units_too(decoder):
@@ -356,6 +385,16 @@ def test_log_det_covariance_closes_on_the_truth(truth):
     two = vl.models.TwoLayerVAE.mlp(4, (3, 2), ((6,), (5,)))
     with pytest.raises(ValueError, match="a Chain does not"):
         metrics.log_det_covariance(two, torch.rand(8, 4))
+
+
+@pytest.mark.parametrize("N", [2, 3])
+def test_log_det_covariance_is_that_of_an_even_mixture_of_the_rows_codes(truth, N):
+    """E[zzᵀ] − E[z] E[z]ᵀ with N components of weight 1/N, not 1/(N − 1)."""
+    x = truth.sample(N)[0]
+    q = truth.posterior(x)
+    second = (q.mean[:, :, None] * q.mean[:, None] + torch.diag_embed(q.variance)).mean(0)
+    expected = torch.logdet(second - torch.outer(q.mean.mean(0), q.mean.mean(0)))
+    torch.testing.assert_close(metrics.log_det_covariance(truth, x), expected.detach())
 
 
 def test_few_labels_suffice_where_codes_separate_and_not_where_labels_are_noise():

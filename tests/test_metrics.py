@@ -1,11 +1,25 @@
 """L_K in chunks against L_K at once and against the truth; active units."""
 
+import math
+
 import pytest
 import torch
 from common import z_scores
 
 import vaelearn as vl
-from vaelearn.metrics import active_units, effective_sample_size, gradient_dsnr, log_likelihood, tightness
+from vaelearn.metrics import (
+    active_units,
+    effective_sample_size,
+    few_label_accuracy,
+    gradient_draws,
+    gradient_dsnr,
+    gradient_moments,
+    information,
+    log_det_covariance,
+    log_likelihood,
+    mean_and_error,
+    tightness,
+)
 from vaelearn.objectives import IWAE
 
 
@@ -31,7 +45,8 @@ def test_it_closes_on_the_true_log_likelihood(truth, x):
 def test_exactly_k_samples_whatever_the_chunk(truth, x, rows, defensive):
     """With q equal to the prior and a flat likelihood every weight is 1, so L_K = 0 only if K is K."""
     with torch.no_grad():
-        truth.W.zero_(), truth.A.zero_()
+        truth.W.zero_()
+        truth.A.zero_()
     constant = truth.log_prob(x)
     torch.testing.assert_close(log_likelihood(truth, x, 11, rows, defensive), constant)
 
@@ -56,7 +71,8 @@ def test_the_defensive_bound_is_unbiased_for_p_and_never_wild(truth, x, monkeypa
     torch.testing.assert_close(best, log_p, atol=0.1, rtol=0)
     # Where q is the prior the coin decides nothing, and w = p(x | z).
     with torch.no_grad():
-        truth.A.zero_(), truth.c.zero_(), truth.log_s.zero_()
+        for p in truth.inference_parameters():
+            p.zero_()
     drawn = []
     likelihood = truth.likelihood
     monkeypatch.setattr(truth, "likelihood", lambda z: drawn.append(z) or likelihood(z))
@@ -103,6 +119,31 @@ def test_bad_input_is_an_error(truth, x):
         log_likelihood(truth, x[:, :3])
 
 
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda model, x: information(model, x, rows=0), "^rows must be"),
+        (lambda model, x: information(model, x[:, :3]), "shape"),
+        (lambda model, x: active_units(model, x[:, :3]), "shape"),
+        (lambda model, x: log_det_covariance(model, x[:, :3]), "shape"),
+        (lambda model, x: tightness(model, x, K=0), "^K must be"),
+        (lambda model, x: gradient_draws(model, IWAE(2), x, 0), "^draws must be"),
+        (lambda model, x: gradient_moments(model, IWAE(2), x, draws=1), "^draws must be .* >= 2"),
+        (lambda model, x: gradient_moments(model, IWAE(2), x, chunk=0), "^chunk must be"),
+        (lambda model, x: few_label_accuracy(model, (x, x), (x, x), per_class=0), "^per_class must be"),
+    ],
+)
+def test_bad_arguments_of_the_other_measures(truth, x, call, message):
+    with pytest.raises(ValueError, match=message):
+        call(truth, x)
+
+
+def test_the_least_that_is_asked_for_is_enough(truth, x):
+    assert active_units(truth, x[:2]).shape == (2,)
+    assert information(truth, x[:1], rows=1)["kl"].shape == (1,)
+    assert gradient_moments(truth, IWAE(2), x, draws=2, chunk=1)["c"][1].isfinite().all()
+
+
 def test_a_unit_that_ignores_x_is_not_active(truth, x):
     with torch.no_grad():
         truth.A[1] = 0.0
@@ -134,6 +175,16 @@ def test_effective_sample_size_runs_from_1_to_k():
     torch.testing.assert_close(effective_sample_size(w.log()[:, None, None])[0, 0], expected)
 
 
+def test_mean_and_error_are_those_of_the_rows():
+    draws = torch.tensor([[1.0, 10.0], [2.0, 10.0], [6.0, 10.0]])
+    mean, error = mean_and_error(draws)
+    torch.testing.assert_close(mean, torch.tensor([3.0, 10.0]))
+    # Σ(r − 3)² = 14, over R − 1 and over R.
+    torch.testing.assert_close(error, torch.tensor([(7 / 3) ** 0.5, 0.0]))
+    with pytest.raises(ValueError, match="2 draws or more; got 1"):
+        mean_and_error(draws[:1])
+
+
 def test_dsnr_splits_each_draw_along_the_mean(truth, x, monkeypatch):
     """Against the definition spelled out: ‖G along u‖ / ‖the rest‖ with u the mean's direction."""
     made = []
@@ -155,3 +206,29 @@ def test_dsnr_splits_each_draw_along_the_mean(truth, x, monkeypatch):
             along = (G @ u) / (u @ u) * u
             ratios.append(along.norm() / (G - along).norm())
         torch.testing.assert_close(found[which], torch.stack(ratios).mean())
+
+
+def test_dsnr_counts_a_step_the_wrong_way_by_its_length(truth, x, monkeypatch):
+    """Draws whose mean is (1, 0, 0) and which go backwards a third of the time."""
+    draws = torch.tensor([[4.0, 1.0, 0.0], [-2.0, 0.0, 2.0], [1.0, -1.0, -2.0]], dtype=torch.float64)
+    names = {"A": draws, "c": draws[:, :0], "log_s": draws[:, :0]}
+    names |= {"W": draws, "b": draws[:, :0], "log_sigma": draws[:, :0]}
+    monkeypatch.setattr(vl.metrics, "gradient_draws", lambda *_: names)
+    found = gradient_dsnr(truth, IWAE(3), x, draws=3, chunk=3)
+    expected = (4 / 1 + 2 / 2 + 1 / 5**0.5) / 3
+    assert found["inference"].item() == pytest.approx(expected)
+    assert found["generative"].item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("rows", [1, 20, 10_000])
+def test_it_reads_log_weights_of_any_size(rows):
+    """The sum starts from nothing: with q the posterior every weight is p(x), here exp(−10⁶) or exp(+200)."""
+    truth = vl.exact.LinearGaussian(data_dim=40, latent_dim=1).double()
+    for sigma, offset in ((1.0, 1e3), (1e-3, 0.0)):
+        with torch.no_grad():
+            truth.log_sigma.fill_(math.log(sigma))
+        truth.perfect_e_step()
+        x = truth.b.detach() + offset * torch.ones(3, 40).double()
+        log_p = truth.log_prob(x)
+        assert log_p.max() < -1e6 or log_p.min() > 200
+        torch.testing.assert_close(log_likelihood(truth, x, K=30, rows=rows), log_p)

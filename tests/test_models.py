@@ -2,11 +2,14 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 import vaelearn as vl
+from vaelearn.distributions import bernoulli_log_prob
 from vaelearn.models import VAE
 
 K, M, B, D, L = 5, 3, 4, 6, 2
@@ -95,6 +98,26 @@ def test_log_prob_of_a_bernoulli_keeps_its_gradient_at_extreme_logits():
         model.decoder.logits.bias.fill_(-120.0)
     model.likelihood(torch.zeros(1, L)).log_prob(torch.ones(1, D)).sum().backward()
     torch.testing.assert_close(model.decoder.logits.bias.grad, torch.ones(D))
+
+
+@pytest.mark.parametrize("scale", [0.1, 3.0, 300.0])
+def test_the_log_density_of_pixels_is_torchs_and_so_are_its_derivatives(scale):
+    """784 pixels: their product would underflow; and in float32 as near as torch's own."""
+    torch.manual_seed(0)
+    logits = (scale * torch.randn(2, 3, 784, dtype=torch.float64)).requires_grad_()
+    x = torch.rand(3, 784, dtype=torch.float64).requires_grad_()
+    own = bernoulli_log_prob(logits, x)
+    theirs = -F.binary_cross_entropy_with_logits(logits, x.expand(2, 3, 784), reduction="none").sum(-1)
+    torch.testing.assert_close(own, theirs)
+    pairs = (
+        torch.autograd.grad(value.square().sum(), (logits, x), create_graph=True) for value in (own, theirs)
+    )
+    for one, other in zip(*pairs, strict=True):
+        torch.testing.assert_close(one, other)
+    in_float32 = bernoulli_log_prob(logits.detach().float(), x.detach().float()).double()
+    torch.testing.assert_close(in_float32, theirs, rtol=1e-6, atol=1e-3)
+    small = logits[..., :5].detach().requires_grad_()
+    assert torch.autograd.gradgradcheck(bernoulli_log_prob, (small, x[:, :5].detach().requires_grad_()))
 
 
 def test_a_network_without_hidden_layers_is_linear_and_one_with_them_is_not():
@@ -206,3 +229,75 @@ def test_any_module_that_returns_a_distribution_will_do_for_an_encoder():
 
     model = VAE(Constant(), vl.networks.BernoulliNet(L, (7,), D), D, L)
     assert model.draw(data(), (K, M)).log_w.shape == (K, M, B)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"hidden": 200}, r"hidden must be a sequence of widths, such as \(200, 200\) or \(200,\); got 200"),
+        ({"hidden": "200"}, "hidden must be a sequence of widths.*got '200'"),
+        ({"hidden": (7, 2.5)}, "hidden: the width of a layer must be a whole number >= 1; got 2.5"),
+        ({"activation": "relu"}, "activation must be a class of module, such as nn.Tanh; got 'relu'"),
+        ({"activation": nn.ReLU()}, r"activation must be a class of module, such as nn.Tanh; got ReLU\(\)"),
+        ({"activation": None}, "activation must be a class of module"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_networks_that_cannot_be_built_say_what_is_wanted(change, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        VAE.mlp(D, L, **change)
+    with pytest.raises(ValueError, match=sentence):
+        vl.networks.GaussianNet(D, **({"hidden": (7,), "out_dim": L} | change))
+    with pytest.raises(ValueError, match=sentence):
+        vl.autoregressive.Autoregressive(L, **({"hidden": (7,), "out_dim": D} | change))
+    two = {"hidden": ((7,), change.get("hidden", (7,)))} | {k: v for k, v in change.items() if k != "hidden"}
+    with pytest.raises(ValueError, match=sentence.replace("hidden", r"hidden(\[1\])?")):
+        vl.models.TwoLayerVAE.mlp(D, (L, L), **two)
+
+
+def test_widths_may_be_any_whole_numbers_in_any_sequence():
+    for hidden in ([7, 8], (np.int64(7), 8), iter((7, 8)), torch.Size((7, 8))):
+        model = VAE.mlp(np.int64(D), L, hidden)
+        assert model.draw(data(), (np.int64(K), M)).log_w.shape == (K, M, B)
+
+
+@pytest.mark.parametrize("whole", [np.int64, np.uint8])
+def test_measures_take_whole_numbers_of_any_type(whole):
+    model, x = vl.models.TwoLayerVAE.mlp(D, (whole(3), whole(2)), ((whole(7),), (7,))), data()
+    assert vl.metrics.log_likelihood(model, x, K=whole(9), rows=whole(8)).shape == (B,)
+    assert vl.metrics.information(model, x, rows=whole(8))["kl"].shape == (B,)
+    elbo = vl.objectives.ELBO(whole(2))
+    assert vl.metrics.gradient_snr(model, elbo, x, whole(4), whole(3))["inference"].ndim == 1
+    assert vl.metrics.tightness(model, x, whole(2), whole(9))["gap"].shape == (B,)
+    labels = torch.arange(B) % 2
+    one_layer = VAE.mlp(D, L, (7,))
+    assert vl.metrics.few_label_accuracy(one_layer, (x, labels), (x, labels), whole(1), whole(3)) >= 0
+
+
+def test_networks_of_another_width_name_both():
+    judge, baseline = vl.divergences.Adversarial(L + 1, ()), vl.gradients.LearnedBaseline(D + 1)
+    model = VAE.mlp(D, L, (7,))
+    with pytest.raises(ValueError, match="this discriminator was made for rows of 3 numbers; got rows of 2"):
+        vl.objectives.AAE(judge)(model, data())
+    with pytest.raises(ValueError, match="this baseline was made for rows of 7 numbers; got rows of 6"):
+        vl.objectives.ScoreFunction(1, baseline)(model, data())
+
+
+def test_a_class_in_the_place_of_an_instance_is_named():
+    model = VAE.mlp(D, L, (7,))
+    with pytest.raises(ValueError, match=r"divergence must be an instance, such as MMD\(\); got the class"):
+        vl.objectives.InfoVAE(divergence=vl.divergences.MMD)
+    with pytest.raises(TypeError, match=r"divergence must be a function \(z, prior\) -> scalar.*got 'mmd'"):
+        vl.objectives.InfoVAE(divergence="mmd")
+    for measure in (vl.metrics.gradient_draws, vl.metrics.gradient_snr, vl.metrics.gradient_dsnr):
+        with pytest.raises(
+            ValueError, match=r"objective must be an instance, such as ELBO\(\); got the class"
+        ):
+            measure(model, vl.objectives.ELBO, data(), draws=2)
+
+
+def test_labels_that_are_not_there_are_missed_by_name():
+    model, labels = VAE.mlp(D, L, (7,)), torch.arange(B)
+    for labelled, test in (((data(), None), (data(), labels)), ((data(), labels), (data(), None))):
+        with pytest.raises(ValueError, match="few_label_accuracy needs labels; these data have none"):
+            vl.metrics.few_label_accuracy(model, labelled, test)

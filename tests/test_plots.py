@@ -130,6 +130,12 @@ def test_an_ellipse_is_a_contour_of_the_gaussian():
         plots.ellipse(plt.subplots()[1], mean, [[1, 2], [2, 1]])
 
 
+def test_ink_is_black_where_an_image_is_0_and_white_where_it_is_1():
+    ax = plots.images(None, np.array([[0.0, 0.5, 1.0, 1.0]]), (2, 2))
+    pixels = ax.images[0].to_rgba(ax.images[0].get_array())[..., 0]
+    np.testing.assert_allclose(pixels, [[0, 0.5], [1, 1]], atol=0.01)
+
+
 def test_every_color_is_legible_on_white_and_on_near_black():
     def luminance(color):
         c = np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)]) / 255

@@ -1,7 +1,7 @@
 """fit: it learns, it resumes bit for bit, it survives a kill, and it says what went wrong."""
 
-import copy
 import dataclasses
+import inspect
 import math
 import os
 import subprocess
@@ -12,6 +12,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from common import OBJECTIVES
 
 import vaelearn as vl
 from vaelearn.objectives import ELBO, WakeSleep
@@ -67,6 +68,19 @@ def test_the_learning_rate_is_used():
     assert torch.equal(weights(model), before)
 
 
+def test_a_schedules_rate_is_used_in_its_own_epoch(tmp_path):
+    """All epochs but the second have rate 0; so too where a run resumes before it."""
+    schedule = {0: 0.0, 1: 0.01, 2: 0.0}.__getitem__
+    ends = []
+    for epochs in (1, 2, 3):
+        ends.append(weights(quick(new_model(), ELBO(), Data, epochs=epochs, lr=schedule).model))
+    assert torch.equal(ends[0], weights(new_model())) and not torch.equal(ends[0], ends[1])
+    assert torch.equal(ends[1], ends[2])
+    for epochs in (1, 3):
+        run = quick(new_model(), ELBO(), Data, epochs=epochs, lr=schedule, checkpoint=tmp_path / "run.pt")
+    assert torch.equal(weights(run.model), ends[2])
+
+
 def exact_elbo(model, x):
     return vl.objectives.Step.joint(model, model.elbo(x))
 
@@ -112,27 +126,28 @@ def test_the_model_goes_back_to_its_device_and_the_modes_are_set():
     assert {p.device.type for p in model.parameters()} == {"cpu"}
 
 
-@pytest.mark.parametrize(
-    "objective",
-    [
-        ELBO(K=2),
-        ELBO(kl="analytic"),
-        vl.objectives.STL(),
-        vl.objectives.ScoreFunction(),
-        vl.objectives.ScoreFunction(1, "moving-average"),
-        vl.objectives.ScoreFunction(2, "leave-one-out"),
-        WakeSleep(),
-    ],
-    ids=repr,
-)
+def test_an_objectives_own_parts_are_in_the_mode_that_the_model_is_in():
+    modes = []
+
+    class Critic(torch.nn.Module):
+        def forward(self, model, x):
+            modes.append((self.training, model.training))
+            return ELBO()(model, x)
+
+    quick(new_model(), Critic(), Data, epochs=2, batch_size=64)
+    assert modes == [(True, True), (False, False)] * 2
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_every_objective_trains_validates_and_resumes(tmp_path, objective, dtype):
+def test_every_objective_trains_validates_and_resumes(tmp_path, name, dtype):
     class Typed:
         train, valid = Data.train.to(dtype), Data.valid.to(dtype)
 
     def train(epochs, **options):
         model = new_model().to(dtype)
-        return weights(quick(model, copy.deepcopy(objective), Typed, epochs=epochs, **options).model)
+        objective = OBJECTIVES[name](model)
+        return weights(quick(model, objective, Typed, epochs=epochs, **options).model)
 
     train(1, checkpoint=tmp_path / "run.pt")
     assert torch.equal(train(3, checkpoint=tmp_path / "run.pt"), train(3))
@@ -171,6 +186,23 @@ def test_binarize_draws_training_images_anew_and_validation_images_once():
     assert all(((x == 0) | (x == 1)).all() for part in seen.values() for x in part)
     assert seen["train"][0].sum() != seen["train"][1].sum()
     assert torch.equal(*seen["valid"])
+
+
+def test_the_seed_decides_the_validation_images_and_their_noise():
+    seen = []
+
+    def spy(model, x):
+        step = ELBO()(model, x)
+        if not torch.is_grad_enabled():
+            seen.append((x, step.bound))
+        return step
+
+    for seed in (5, 5, 6):
+        quick(new_model(), spy, Data, epochs=1, batch_size=64, lr=0.0, binarize=True, seed=seed)
+        quick(new_model(), spy, Data, epochs=1, batch_size=64, lr=0.0, seed=seed)
+    (five, five_grey), (again, again_grey), (six, six_grey) = zip(seen[::2], seen[1::2], strict=True)
+    assert torch.equal(five[0], again[0]) and not torch.equal(five[0], six[0])
+    assert torch.equal(five_grey[1], again_grey[1]) and not torch.equal(five_grey[1], six_grey[1])
 
 
 def test_the_bar_says_the_device_and_the_binarization(capsys):
@@ -261,9 +293,32 @@ def test_a_schedule_may_return_numpy_numbers(tmp_path):
     assert [type(rate) for rate in run.history["lr"]] == [float] * 3
 
 
+class Plain:
+    """An objective of a reader's own, with the repr that Python gives it: its address."""
+
+    def __call__(self, model, x):
+        return ELBO()(model, x)
+
+
+def test_an_objective_is_known_by_more_than_its_address(tmp_path):
+    one, other = Plain(), Plain()
+    assert repr(one) != repr(other)
+    quick(new_model(), one, Data, epochs=1, checkpoint=tmp_path / "run.pt")
+    run = quick(new_model(), other, Data, epochs=2, checkpoint=tmp_path / "run.pt")
+    assert run.history["epoch"] == [1, 2]
+
+
+# What a run may change from one call to the next; all else decides its numbers and is compared.
+MAY_CHANGE = {"epochs", "device", "checkpoint", "progress"}
+
+
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     path = tmp_path / "run.pt"
     quick(new_model(), ELBO(), Data, epochs=2, checkpoint=path)
+
+    class OtherValid:
+        train, valid = Data.train, Data.valid.flip(0)
+
     changes = (
         {"objective": ELBO(K=7)},
         {"seed": 1},
@@ -272,7 +327,14 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
         {"data": Data.valid},
         {"data": Data.train},
         {"data": Data.train.flip(0)},
+        {"data": OtherValid},
         {"optimizer": torch.optim.SGD},
+        {"optimizer": partial(torch.optim.Adam, fused=True, betas=(0.5, 0.999))},
+        {"batch_size": 20},
+        {"critic_lr": 0.5},
+        {"keep": "best"},
+        {"lr": lambda epoch: 1e-3 if epoch == 0 else 2e-3},
+        {"lr": lambda epoch: 1e-3 if epoch == 1 else 2e-3},
         {"model": vl.models.VAE.mlp(6, 2, (9,))},
         {"model": vl.models.VAE.mlp(6, 2, (8,), activation=torch.nn.ReLU)},
         {"model": vl.models.VAE.mlp(6, 2, (8,), "gaussian")},
@@ -281,6 +343,8 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
         usual = {"model": new_model(), "objective": ELBO(), "data": Data, "epochs": 3, "checkpoint": path}
         with pytest.raises(ValueError, match="belongs to another run"):
             quick(**(usual | change))
+    compared = {name for change in changes for name in change}
+    assert compared | MAY_CHANGE == {*inspect.signature(fit).parameters} and not compared & MAY_CHANGE
 
 
 def test_a_checkpoint_of_the_same_shapes_and_another_sigma_is_refused(tmp_path):
@@ -389,3 +453,199 @@ def test_float64_models_train_too():
         train, valid = Data.train.double(), Data.valid.double()
 
     assert quick(new_model().double(), ELBO(), Double, epochs=1).history["valid"][0] < 0
+
+
+# What others' reports tell of -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rate", [math.nan, math.inf, -math.inf, -0.001, "fast", None, True, 1j])
+@pytest.mark.parametrize("argument", ["lr", "critic_lr", "schedule"])
+def test_a_rate_that_is_none_is_refused_before_the_first_epoch(argument, rate):
+    if argument == "critic_lr" and rate is None:
+        return  # it means lr
+    model = new_model()
+    name, value = (argument, rate) if argument != "schedule" else ("lr", lambda e: 0.1 if e < 2 else rate)
+    where = "lr in epoch 3" if argument == "schedule" else argument
+    with pytest.raises(ValueError, match=rf"{where}.* must be a finite number >= 0; got"):
+        quick(model, ELBO(), Data, epochs=3, **{name: value})
+    assert torch.equal(weights(model), weights(new_model()))
+
+
+@pytest.mark.parametrize("part", ["model", "critic"])
+def test_a_weight_that_is_not_finite_never_ends_a_finished_run(part):
+    """The last step of the last epoch: no loss comes after it to notice."""
+
+    class Steep(vl.objectives.ScoreFunction):
+        def forward(self, model, x):
+            step = super().forward(model, x)
+            return dataclasses.replace(step, m_step=1e6 * step.m_step, critic_loss=1e6 * step.critic_loss)
+
+    rates = {"lr": 1e38, "critic_lr": 0.0} if part == "model" else {"lr": 0.0, "critic_lr": 1e38}
+    objective = Steep(1, vl.gradients.LearnedBaseline(6))
+    with pytest.raises(FloatingPointError, match=r"a weight became (nan|-?inf) in epoch 1, batch 1\. Usual"):
+        quick(new_model(), objective, Data.train, epochs=1, batch_size=64, optimizer=torch.optim.SGD, **rates)
+
+
+def test_unscaled_data_are_named_among_the_causes():
+    torch.manual_seed(0)
+    model = vl.models.VAE.mlp(64, 2, likelihood="gaussian", sigma="predicted", activation=torch.nn.ReLU)
+    with pytest.raises(
+        FloatingPointError, match=r"data far from unit scale \(here \|x\| reaches [\d.e+]+: divide"
+    ):
+        quick(model, ELBO(), 1e4 * torch.randn(500, 64), epochs=5, lr=0.1)
+
+
+def test_the_modes_are_left_as_they_were_found():
+    for data in (Data, Data.train):
+        for trained in (True, False):
+            model = new_model().train(trained)
+            model.decoder.features.train(not trained)
+            judge = vl.divergences.Adversarial(2, (4,)).eval()
+            quick(model, vl.objectives.AAE(judge), data, epochs=1)
+            assert model.training == model.encoder.training == trained and not judge.training
+            assert model.decoder.features.training != trained
+
+
+def test_a_step_that_is_none_is_refused_in_training_and_validation():
+    def mean(model, x):
+        step = ELBO()(model, x)
+        return dataclasses.replace(step, bound=step.bound.mean())
+
+    def wide(model, x):
+        step = ELBO()(model, x)
+        return dataclasses.replace(step, terms={"kl": step.bound[None]})
+
+    def vector(model, x):
+        step = ELBO()(model, x)
+        return dataclasses.replace(step, e_step=-model.draw(x).log_w[0, 0])
+
+    def loss(model, x):
+        return ELBO()(model, x).e_step
+
+    def late(bad):
+        return lambda model, x: (ELBO() if model.training else bad)(model, x)
+
+    for objective, error, sentence in (
+        (mean, ValueError, r"bound must have one number a row, \(10,\); got shape \(\)"),
+        (wide, ValueError, r"bound kl must have one number a row, \(10,\); got shape \(1, 10\)"),
+        (vector, ValueError, r"e_step must be one number; got shape \(10,\)"),
+        (loss, TypeError, r"must return a Step, such as Step\.joint\(model, bound\).*got a Tensor"),
+        (lambda model, x: None, TypeError, "must return a Step.*got a NoneType"),
+    ):
+        for wrong in (objective, late(objective)):
+            with pytest.raises(error, match=sentence):
+                quick(new_model(), wrong, Data, epochs=1)
+
+
+PAIRS = {
+    "mmd": lambda: vl.objectives.InfoVAE(),
+    "mmd, V-statistic": lambda: vl.objectives.InfoVAE(divergence=vl.divergences.MMD(unbiased=False)),
+    "stein": lambda: vl.objectives.InfoVAE(divergence=vl.divergences.Stein()),
+    "adversarial": lambda: vl.objectives.AAE(vl.divergences.Adversarial(2, (4,))),
+    "wae": lambda: vl.objectives.WAE(),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_a_last_row_left_alone_joins_the_batch_before_it(name):
+    class Odd:
+        train, valid = Data.train[:61], Data.valid[:11]
+
+    assert quick(new_model(), PAIRS[name](), Odd, epochs=1).finished
+
+
+def test_left_alone_or_not_every_row_comes_once():
+    for rows, batch_size in ((61, 10), (60, 10), (11, 10), (10, 10), (2, 1), (1, 10), (3, 2)):
+        pieces = vl.training.batches(torch.arange(rows), batch_size)
+        assert torch.equal(torch.cat(pieces), torch.arange(rows))
+        assert batch_size == 1 or rows == 1 or min(map(len, pieces)) > 1
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_batches_of_one_are_refused_before_training_where_two_are_needed(name):
+    class One:
+        train, valid = Data.train, Data.valid[:1]
+
+    for data, options, where in (
+        (Data, {"batch_size": 1}, "batch_size=1"),
+        (Data.train[:1], {}, "data of 1 rows"),
+        (One, {}, "valid of 1 rows"),
+    ):
+        with pytest.raises(
+            ValueError, match=rf"compares the rows of a batch with each other and needs 2.*{where}"
+        ):
+            quick(new_model(), PAIRS[name](), data, epochs=1, **options)
+    assert quick(new_model(), ELBO(), One, epochs=1).finished
+    assert quick(new_model(), vl.objectives.BetaVAE(), Data, epochs=1, batch_size=1).finished
+
+
+@pytest.mark.parametrize("device", ["cpu", "cpu:0", torch.device("cpu"), torch.device("cpu", 0)])
+def test_a_device_by_any_name(device):
+    run = fit(new_model(), ELBO(), Data, epochs=1, device=device, progress=False)
+    assert run.device == str(device) and run.finished
+
+
+@pytest.mark.parametrize("device", [None, 3.5, "cuda:99", torch.device("meta"), ["cpu"]])
+def test_a_device_that_cannot_be_used_is_named(device):
+    with pytest.raises(ValueError, match="cannot be used here; try 'auto' or 'cpu'"):
+        fit(new_model(), ELBO(), Data, epochs=1, device=device, progress=False)
+
+
+def test_only_the_generators_that_training_draws_from_are_seeded(monkeypatch):
+    """torch.manual_seed would reseed every device's, and what is not saved cannot be put back."""
+    monkeypatch.setattr(torch, "manual_seed", lambda seed: pytest.fail("it seeds every device there is"))
+    model = vl.exact.LinearGaussian(6, 2)
+    assert quick(model, ELBO(), Data, epochs=1).finished
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize("device", ["cpu", "cuda", "cuda:0"])
+def test_cudas_random_state_is_the_callers_own_again(device):
+    torch.cuda.manual_seed(5)
+    expected = torch.rand(3, device="cuda")
+    torch.cuda.manual_seed(5)
+    fit(new_model(), ELBO(), Data, epochs=1, device=device, progress=False)
+    assert torch.equal(torch.rand(3, device="cuda"), expected)
+
+
+@pytest.mark.parametrize("part", ["encoder", "decoder"])
+def test_half_a_model_may_be_frozen_a_whole_one_is_nothing_to_train(part):
+    model = new_model()
+    getattr(model, part).requires_grad_(False)
+    assert quick(model, ELBO(), Data, epochs=1).finished
+    with pytest.raises(ValueError, match="all parameters of the model are frozen: there is nothing to train"):
+        quick(model.requires_grad_(False), ELBO(), Data, epochs=1)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "sentence"),
+    [
+        ({"model": vl.models.VAE}, ValueError, r"model must be an instance, such as VAE\(\); got the class"),
+        ({"model": torch.nn.Linear(6, 2)}, TypeError, "model must be a LatentVariableModel, .*got Linear"),
+        ({"model": "vae"}, TypeError, "model must be a LatentVariableModel, .*got 'vae'"),
+        (
+            {"objective": "elbo"},
+            TypeError,
+            r"objective must be a function \(model, x\) -> Step, .*got 'elbo'",
+        ),
+        ({"objective": None}, TypeError, "objective must be .*got None"),
+        (
+            {"optimizer": "adam"},
+            TypeError,
+            r"optimizer must be a function .*such as torch\.optim\.Adam; got 'adam'",
+        ),
+        ({"optimizer": None}, TypeError, r"optimizer must be a function .*got None"),
+        ({"seed": None}, ValueError, "seed must be a whole number >= 0; got None"),
+        ({"seed": 1.5}, ValueError, "seed must be a whole number >= 0; got 1.5"),
+        ({"seed": -1}, ValueError, "seed must be a whole number >= 0; got -1"),
+        ({"epochs": 2.0}, ValueError, "epochs must be a whole number >= 1; got 2.0"),
+        ({"epochs": True}, ValueError, "epochs must be a whole number >= 1; got True"),
+        ({"batch_size": "all"}, ValueError, "batch_size must be a whole number >= 1; got 'all'"),
+        ({"data": torch.full((4, 6), 1 + 1e-6)}, ValueError, r"the first to refuse 1\.00000\d"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_what_was_expected_what_came_what_to_do(change, error, sentence):
+    usual = {"model": new_model(), "objective": ELBO(), "data": Data, "epochs": 1}
+    with pytest.raises(error, match=sentence):
+        quick(**(usual | change))

@@ -38,7 +38,9 @@ def chain():
     ).double()
     with torch.no_grad():
         for head in (model.encoder.mean, model.encoder.log_sigma_head, model.z_encoder.mean):
-            head.weight.mul_(0.1), head.bias.mul_(0.1)  # a wide q: the weights keep a finite variance
+            # A wide q: the weights keep a finite variance.
+            head.weight.mul_(0.1)
+            head.bias.mul_(0.1)
     return model
 
 

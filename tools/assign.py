@@ -10,8 +10,10 @@ solutions) and hidden.py (the teacher's checks). From it come
 import re
 import shutil
 import sys
+import tempfile
 import textwrap
 from pathlib import Path
+from unittest.mock import patch
 
 import jupytext
 import nbformat
@@ -107,7 +109,9 @@ def build(folder: Path, otter: Path, student: Path, solved: Path) -> None:
     work.mkdir(parents=True)
     master = work / f"{folder.name}.ipynb"
     nbformat.write(source, master)
-    otter_assign(str(master), str(otter))
+    # Otter forgets a folder with every test, hidden ones too, where temporary files go.
+    with tempfile.TemporaryDirectory() as temporary, patch.object(tempfile, "tempdir", temporary):
+        otter_assign(str(master), str(otter))
     for path in student, solved:
         path.mkdir(parents=True, exist_ok=True)
     nbformat.write(learner_notebook(otter / "student" / master.name), student / master.name)

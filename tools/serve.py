@@ -53,7 +53,7 @@ if __name__ == "__main__":
     folder = sys.argv[1]
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    if sys.stdin.isatty():
+    if sys.stdin.isatty() and hasattr(os, "fork"):  # Windows has none, and its `make` does not mind
         own_terminal_group(partial(serve, folder))
     else:
         serve(folder)

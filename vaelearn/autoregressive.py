@@ -9,16 +9,17 @@ from torch import Tensor, nn
 from torch import distributions as D
 from torch.distributions import constraints
 
-from .checks import check_count
+from .checks import check_count, check_widths
 from .distributions import bernoulli_log_prob
-from .networks import linear
+from .networks import check_activation, linear
 
 
 class Autoregressive(nn.Module):
     """condition (..., in_dim) -> p(x | z) = Π_i p(x_i | x_<i, z) over binary x, event shape (out_dim,).
 
-    A masked network gives all the conditionals in one pass, so log p(x | z) is exact. Every hidden
-    unit may look at all of z and at the pixels before its own number. Germain et al. 2015 (MADE).
+    A masked network gives all the conditionals in one pass, so log p(x | z) is exact. Every hidden unit
+    may look at all of z and at the pixels up to its own number; a direct connection shows every pixel all
+    those before it, however narrow the layers. Germain et al. 2015 (MADE).
     """
 
     support = constraints.unit_interval
@@ -29,13 +30,16 @@ class Autoregressive(nn.Module):
         super().__init__()
         check_count("in_dim", in_dim)
         check_count("out_dim", out_dim, minimum=2)
+        hidden, activation = check_widths("hidden", hidden), check_activation(activation)
         if not hidden:
             raise ValueError("Autoregressive needs one hidden layer or more; got none")
         # Pixel i has number i. A unit with number n sees pixels 1 … n; logit i listens to numbers below i.
         pixel = torch.arange(1, out_dim + 1)
-        numbers = [pixel] + [1 + torch.arange(width) % (out_dim - 1) for width in hidden]
+        # Spread over all pixels: a narrow layer numbered 1, 2, … would hide the later ones from it.
+        numbers = [pixel] + [1 + torch.arange(width) * (out_dim - 1) // width for width in hidden]
         self.layers = nn.ModuleList(MaskedLinear(b[:, None] >= a) for a, b in pairwise(numbers))
         self.logits = MaskedLinear(pixel[:, None] > numbers[-1])
+        self.of_x_at_once = MaskedLinear(pixel[:, None] > pixel, bias=False)
         self.of_z = linear(in_dim, hidden[0])
         # The first pixel listens to no hidden unit, so z speaks to the logits directly as well.
         self.of_z_at_once = linear(in_dim, out_dim)
@@ -50,15 +54,17 @@ class Autoregressive(nn.Module):
         h = self.activation(self.layers[0](x) + self.of_z(z))
         for layer in self.layers[1:]:
             h = self.activation(layer(h))
-        return self.logits(h) + self.of_z_at_once(z)
+        return self.logits(h) + self.of_x_at_once(x) + self.of_z_at_once(z)
 
 
 class MaskedLinear(nn.Module):
     """A linear layer whose weights outside the mask (out_dim, in_dim) are zero and stay zero."""
 
-    def __init__(self, mask: Tensor):
+    def __init__(self, mask: Tensor, bias: bool = True):
         super().__init__()
         self.full = linear(mask.shape[1], mask.shape[0])
+        if not bias:
+            self.full.bias = None
         self.register_buffer("mask", mask)
 
     def forward(self, h: Tensor) -> Tensor:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch import distributions as D
 
@@ -17,20 +16,23 @@ def standard_normal(dim: int, like: Tensor) -> D.Distribution:
 
 
 class DiagonalNormal(D.Independent):
-    """N(mean, diag sigma²) with the last dimension as the event; sigma broadcasts to mean's shape.
+    """N(mean, diag sigma²) with the last `event_dims` dimensions, three for images (C, H, W), as the event.
+
+    sigma broadcasts to mean's shape.
 
     Sampled with `randn`: torch.func.vmap then gives every draw its own noise, which it cannot do for
     the in-place sampling of torch's normal.
     """
 
-    def __init__(self, mean: Tensor, sigma: Tensor):
+    def __init__(self, mean: Tensor, sigma: Tensor, event_dims: int = 1):
         # Arguments are not validated here: it costs a pass over every pixel of every sample, and
         # `check_data` and `fit` already refuse bad data and non-finite losses.
-        super().__init__(D.Normal(mean, sigma.expand_as(mean), validate_args=False), 1, validate_args=False)
+        mean, sigma = full(mean), full(sigma).expand_as(mean)
+        super().__init__(D.Normal(mean, sigma, validate_args=False), event_dims, validate_args=False)
 
     def expand(self, batch_shape: Sequence[int], _instance=None) -> "DiagonalNormal":
         shape = (*batch_shape, *self.event_shape)
-        return DiagonalNormal(self.mean.expand(shape), self.stddev.expand(shape))
+        return DiagonalNormal(self.mean.expand(shape), self.stddev.expand(shape), len(self.event_shape))
 
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         mean, sigma = self.base_dist.loc, self.base_dist.scale
@@ -40,31 +42,58 @@ class DiagonalNormal(D.Independent):
     def log_prob(self, value: Tensor) -> Tensor:
         # Scaled after the sum, and what no sample changes is summed apart: fewer passes over all K·M·B·L.
         mean, sigma = self.base_dist.loc, self.base_dist.scale
-        square = ((value - mean) / sigma).square().sum(-1)
-        return -0.5 * square - (sigma.log() + 0.5 * math.log(2 * math.pi)).sum(-1)
+        event = tuple(range(-len(self.event_shape), 0))
+        square = ((value - mean) / sigma).square().sum(event)
+        return -0.5 * square - (sigma.log() + 0.5 * math.log(2 * math.pi)).sum(event)
 
 
 class BernoulliPixels(D.Independent):
-    """Independent Bernoulli pixels with these logits, the last dimension as the event.
+    """Independent Bernoulli pixels with these logits, the last `event_dims` dimensions as the event."""
 
-    Its log-density takes two passes fewer than torch's over all K·M·B·D of them.
-    """
-
-    def __init__(self, logits: Tensor):
-        super().__init__(D.Bernoulli(logits=logits, validate_args=False), 1, validate_args=False)
+    def __init__(self, logits: Tensor, event_dims: int = 1):
+        pixels = D.Bernoulli(logits=full(logits), validate_args=False)
+        super().__init__(pixels, event_dims, validate_args=False)
 
     def expand(self, batch_shape: Sequence[int], _instance=None) -> "BernoulliPixels":
-        return BernoulliPixels(self.base_dist.logits.expand(*batch_shape, *self.event_shape))
+        logits = self.base_dist.logits.expand(*batch_shape, *self.event_shape)
+        return BernoulliPixels(logits, len(self.event_shape))
 
     def log_prob(self, x: Tensor) -> Tensor:
-        return bernoulli_log_prob(self.base_dist.logits, x)
+        return bernoulli_log_prob(self.base_dist.logits, x, len(self.event_shape))
 
 
-def bernoulli_log_prob(logits: Tensor, x: Tensor) -> Tensor:
+def bernoulli_log_prob(logits: Tensor, x: Tensor, event_dims: int = 1) -> Tensor:
     """Σ_i log Bernoulli(x_i; sigmoid(logits_i)): (..., D) and x (..., D) -> (...), in nats."""
-    logits, x = torch.broadcast_tensors(logits, x)
-    # Negated after the sum: before it, as torch's Bernoulli does, that is a pass each way over every pixel.
-    return -F.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(-1)
+    return _BernoulliLogProb.apply(logits.flatten(-event_dims), x.flatten(-event_dims))
+
+
+class _BernoulliLogProb(torch.autograd.Function):
+    """Over all K·M·B·D pixels every pass counts, and a logarithm most: torch's own takes one a pixel."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(logits, x):
+        # x·l − log(1 + eˡ) = x·l − max(l, 0) + log σ(|l|), and σ(|l|) >= ½: the product of a hundred of
+        # these is 2⁻¹⁰⁰ or more, which float32 holds, so a hundred pixels share one logarithm.
+        certain = (x * logits).sub_(logits.clamp(min=0)).sum(-1)
+        doubt = logits.abs().sigmoid_().split(100, -1)
+        return certain + sum(part.prod(-1).log() for part in doubt)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        logits, x = ctx.saved_tensors
+        of_x = gradient[..., None] * logits if ctx.needs_input_grad[1] else None
+        return gradient[..., None] * (x - logits.sigmoid()), of_x
+
+
+def full(x: Tensor) -> Tensor:
+    """x in float32 or more: log-densities sum over hundreds of dimensions, too many for 8 bits."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 class OneHotCategorical(D.OneHotCategorical):

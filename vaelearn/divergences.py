@@ -3,7 +3,8 @@
     z (N, L), one code a data point, from q(z);   prior, a distribution whose samples are (L,)
 
 Each divergence is called as `divergence(z, prior)` and returns one number, differentiable in z.
-The kernels are functions of the squared distance s = ‖z − z′‖², with a bandwidth h.
+The kernels are functions of the squared distance s = ‖z − z′‖², with a bandwidth h. Stein needs their
+derivatives as well.
 """
 
 import math
@@ -15,22 +16,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch import distributions as D
 
-from .checks import check_choice
+from .checks import check_choice, check_width
 from .networks import linear, perceptron
 
 Bandwidth = float | Sequence[float] | None
 
 
-def rbf(s: Tensor, h: float) -> tuple[Tensor, Tensor, Tensor]:
-    """exp(−s / 2h²) and its first two derivatives in s."""
-    k = torch.exp(-s / (2 * h**2))
-    return k, -k / (2 * h**2), k / (4 * h**4)
+def rbf(s: Tensor, h: float, order: int = 0) -> Tensor:
+    """exp(−s / 2h²), or its derivative in s of this order."""
+    return (-1 / (2 * h**2)) ** order * torch.exp(-s / (2 * h**2))
 
 
-def imq(s: Tensor, h: float) -> tuple[Tensor, Tensor, Tensor]:
-    """C / (C + s) with C = h², the inverse multiquadric, and its first two derivatives in s."""
+def imq(s: Tensor, h: float, order: int = 0) -> Tensor:
+    """C / (C + s) with C = h², the inverse multiquadric, or its derivative in s of this order."""
     C = h**2
-    return C / (C + s), -C / (C + s) ** 2, 2 * C / (C + s) ** 3
+    return (-1) ** order * math.factorial(order) * C / (C + s) ** (1 + order)
 
 
 KERNELS = {"rbf": rbf, "imq": imq}
@@ -57,9 +57,7 @@ def mmd(
     _check_codes(z_prior, "z_prior")
     if z.shape[1] != z_prior.shape[1]:
         raise ValueError(f"codes and prior samples must have one L; got {z.shape[1]} and {z_prior.shape[1]}")
-    N = len(z)
-    k, _, _ = _gram(torch.cat((z, z_prior)), kernel, bandwidth)
-    qq, pp, qp = k[:N, :N], k[N:, N:], k[:N, N:]
+    qq, pp, qp = (_gram(a, b, kernel, bandwidth) for a, b in ((z, z), (z_prior, z_prior), (z, z_prior)))
     if not unbiased:
         return qq.mean() + pp.mean() - 2 * qp.mean()
     return _mean_of_pairs(qq) + _mean_of_pairs(pp) - 2 * qp.mean()
@@ -79,8 +77,8 @@ def stein_discrepancy(
     Arguments, statistics and errors as for `mmd`.
     """
     _check_codes(z, "z")
-    L, g, s = z.shape[1], _score(prior, z), _square_distances(z)
-    k, k1, k2 = _gram(z, kernel, bandwidth)
+    L, g, s = z.shape[1], _score(prior, z), _square_distances(z, z)
+    k, k1, k2 = (_gram(z, z, kernel, bandwidth, order) for order in range(3))
     # ∇_z k = 2 k′ (z − z̃), so g·∇_z̃ k + g̃·∇_z k = −2 k′ (g − g̃)·(z − z̃).
     along = (g * z).sum(1)
     cross = along[:, None] + along - g @ z.T - z @ g.T
@@ -124,7 +122,7 @@ class Stein:
     def __call__(self, z: Tensor, prior: D.Distribution) -> Tensor:
         still = z.detach()
         value = stein_discrepancy(still, prior, self.kernel, self.bandwidth, unbiased=False)
-        k, k1, _ = _gram(still, self.kernel, self.bandwidth)
+        k, k1 = (_gram(still, still, self.kernel, self.bandwidth, order) for order in range(2))
         # ∇_z̃ k = 2 k′ (z̃ − z), summed over z̃.
         repulsion = 2 * (k1 @ still - k1.sum(1, keepdim=True) * still)
         direction = (k @ _score(prior, still) + repulsion) / len(z)
@@ -147,13 +145,14 @@ class Adversarial(nn.Module):
         check_choice("of", of, ("js", "kl"))
         features, width = perceptron(latent_dim, hidden, nn.ReLU)
         self.net = nn.Sequential(features, linear(width, 1))
-        self.of = of
+        self.latent_dim, self.of = latent_dim, of
 
     def extra_repr(self) -> str:
         return f"of={self.of!r}"
 
     def log_ratio(self, z: Tensor) -> Tensor:
-        """d(z), the estimate of log q(z) − log p(z): (..., L) -> (...)."""
+        """d(z), the estimate of log q(z) − log p(z): (..., L) -> (...). Raises ValueError for another L."""
+        check_width("this discriminator", self.latent_dim, z)
         return self.net(z)[..., 0]
 
     def forward(self, z: Tensor, prior: D.Distribution) -> Tensor:
@@ -182,18 +181,16 @@ def _mean_of_pairs(k: Tensor) -> Tensor:
     return (k.sum() - k.diagonal().sum()) / (len(k) * (len(k) - 1))
 
 
-def _gram(z: Tensor, kernel: str, bandwidth: Bandwidth) -> tuple[Tensor, Tensor, Tensor]:
-    """k, k′, k″ between all pairs, (N, N) each, averaged over the bandwidths."""
+def _gram(a: Tensor, b: Tensor, kernel: str, bandwidth: Bandwidth, order: int = 0) -> Tensor:
+    """k, or its derivative of this order, between all pairs, (N, M), averaged over the bandwidths."""
     check_choice("kernel", kernel, tuple(KERNELS))
-    s, hs = _square_distances(z), _bandwidths(bandwidth, z.shape[1])
-    values = zip(*(KERNELS[kernel](s, h) for h in hs), strict=True)
-    return tuple(sum(each) / len(hs) for each in values)
+    s, hs = _square_distances(a, b), _bandwidths(bandwidth, a.shape[1])
+    return sum(KERNELS[kernel](s, h, order) for h in hs) / len(hs)
 
 
-def _square_distances(z: Tensor) -> Tensor:
-    """‖z_i − z_j‖², (N, N), by one matrix product."""
-    squares = z.square().sum(1)
-    return (squares[:, None] + squares - 2 * z @ z.T).clamp(min=0)
+def _square_distances(a: Tensor, b: Tensor) -> Tensor:
+    """‖a_i − b_j‖², (N, M), by one matrix product."""
+    return (a.square().sum(1)[:, None] + b.square().sum(1) - 2 * a @ b.T).clamp(min=0)
 
 
 def _bandwidths(bandwidth: Bandwidth, latent_dim: int) -> list[float]:

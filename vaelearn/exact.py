@@ -40,7 +40,7 @@ class LinearGaussian(ExactModel):
         check_count("latent_dim", latent_dim)
         self.data_dim, self.latent_dim = data_dim, latent_dim
 
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(check_count("seed", seed, minimum=0))
         self.W = nn.Parameter(torch.randn(data_dim, latent_dim, generator=generator))
         self.b = nn.Parameter(torch.randn(data_dim, generator=generator))
         self.log_sigma = nn.Parameter(torch.zeros(()))
@@ -153,7 +153,7 @@ class GaussianMixture(ExactModel):
         check_count("components", components)
         self.data_dim, self.components = data_dim, components
 
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(check_count("seed", seed, minimum=0))
         self.logits = nn.Parameter(torch.zeros(components))
         self.means = nn.Parameter(torch.randn(components, data_dim, generator=generator))
         self.log_scales = nn.Parameter(torch.zeros(components, data_dim))

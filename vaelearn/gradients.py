@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .bounds import log_mean_exp
+from .checks import check_width
 from .models import Draw
 from .networks import perceptron
 
@@ -128,11 +129,13 @@ class LearnedBaseline(nn.Module):
 
     def __init__(self, data_dim: int, hidden: tuple[int, ...] = (100,)):
         super().__init__()
+        self.data_dim = data_dim
         features, width = perceptron(data_dim, hidden, nn.Tanh)
         self.net = nn.Sequential(features, nn.Linear(width, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.net(x)[:, 0]
+        check_width("this baseline", self.data_dim, x.flatten(1))
+        return self.net(x.flatten(1))[:, 0]
 
     def loss(self, x: Tensor, log_w: Tensor) -> Tensor:
         """Mean squared error of b(x) against log w, in nats²: the baseline's own scalar loss."""

@@ -6,26 +6,36 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from .checks import check_count
-from .models import LatentVariableModel
+from .checks import check_count, check_instance
+from .models import LatentVariableModel, modes_kept, rows_at_once
+
+
+def mean_and_error(draws: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean of independent draws (R, ...) and its standard error: two tensors (...).
+
+    Raises ValueError for R < 2: one draw does not know how far the next will lie.
+    """
+    if len(draws) < 2:
+        raise ValueError(f"a standard error needs 2 draws or more; got {len(draws)}")
+    return draws.mean(0), draws.std(0) / math.sqrt(len(draws))
 
 
 @torch.no_grad()
 def log_likelihood(
-    model: LatentVariableModel, x: Tensor, K: int = 5000, rows: int = 10_000, defensive: bool = False
+    model: LatentVariableModel, x: Tensor, K: int = 5000, rows: int | None = None, defensive: bool = False
 ) -> Tensor:
     """L_K for each row of x (N, D): a lower bound on log p(x) that closes as K grows. (N,) nats.
 
     Exactly K samples a data point, whatever the chunk. Memory is bounded by `rows`, the number of
-    z's decoded at once: x is encoded once, then the weights stream through a running logaddexp.
-    Burda et al. 2016 report −L_5000 as NLL.
+    z's decoded at once (None: `models.rows_at_once`): x is encoded once, then the weights stream
+    through a running logaddexp. Burda et al. 2016 report −L_5000 as NLL.
     defensive=True tosses a coin for each z, between q(z | x) and the prior, and weighs by
     p(x, z) / (½ q(z | x) + ½ p(z)): no weight exceeds 2 p(x | z). A bound too, for models whose encoder
     is too narrow to judge them. Hesterberg 1995. Raises ValueError for K < 1, rows < 1 or bad data.
     """
-    check_count("K", K)
-    check_count("rows", rows)
+    K = check_count("K", K)
     model.check_data(x)
+    rows = check_count("rows", rows_at_once(x) if rows is None else rows)
     log_weights = _defensive_log_w if defensive else _log_w
     return torch.cat(
         [_log_likelihood(model, batch, K, rows, log_weights) for batch in x.split(min(rows, 100))]
@@ -77,12 +87,12 @@ def gradient_draws(
     """Independent draws of an objective's gradient at one batch x (B, D): name -> (draws, *shape).
 
     The gradient of the bound, in nats: φ's from the E-step loss, θ's from the M-step loss, both from
-    the same samples, with the sign of ascent. All draws are made in one vectorised pass; a critic
-    is held still. Raises ValueError for draws < 1.
+    the same samples, with the sign of ascent. All draws are made in one vectorised pass where q's
+    sampling allows it, else one by one; a critic is held still. Raises ValueError for draws < 1.
     """
-    check_count("draws", draws)
-    names = _names(model)
-    phi = [names[p] for p in model.inference_parameters()]
+    draws = check_count("draws", draws)
+    check_instance("objective", objective, "a function (model, x) -> Step, such as ELBO()")
+    phi = _names(model)["inference"]
     losses = _Losses(model, objective)
     parameters = {f"model.{name}": p.detach() for name, p in model.named_parameters()}
     one, zero = x.new_ones(()), x.new_zeros(())
@@ -90,20 +100,26 @@ def gradient_draws(
     def gradient(_):
         _, pull_back = torch.func.vjp(lambda p: torch.func.functional_call(losses, p, (x,)), parameters)
         (of_e_step,), (of_m_step,) = pull_back((one, zero)), pull_back((zero, one))
-        pick = {n: (of_e_step if n in phi else of_m_step)[f"model.{n}"] for n in names.values()}
-        return {name: -value for name, value in pick.items()}
+        names = [name for name, _ in model.named_parameters()]
+        return {name: -(of_e_step if name in phi else of_m_step)[f"model.{name}"] for name in names}
 
-    modes = {module: module.training for module in losses.modules()}
-    losses.eval()
-    try:
-        return torch.func.vmap(gradient, randomness="different")(torch.empty(draws, device=x.device))
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    with modes_kept(losses):
+        losses.eval()
+        try:
+            return torch.func.vmap(gradient, randomness="different")(torch.empty(draws, device=x.device))
+        except RuntimeError as problem:
+            # Distributions of other libraries sample in place, which vmap cannot do once for each draw.
+            if "vmap" not in str(problem):
+                raise
+            drawn = [gradient(None) for _ in range(draws)]
+            return {name: torch.stack([one[name] for one in drawn]) for name in drawn[0]}
 
 
-def _names(model: nn.Module) -> dict[nn.Parameter, str]:
-    return {p: name for name, p in model.named_parameters()}
+def _names(model: LatentVariableModel) -> dict[str, list[str]]:
+    """What φ's and θ's parameters are called."""
+    names = {p: name for name, p in model.named_parameters()}
+    sets = {"inference": model.inference_parameters(), "generative": model.generative_parameters()}
+    return {which: [names[p] for p in members] for which, members in sets.items()}
 
 
 class _Losses(nn.Module):
@@ -126,8 +142,7 @@ def gradient_moments(
     As `gradient_draws`, but in memory for `chunk` draws however many there are. The mean's
     standard error is sqrt(variance / draws). Raises ValueError for draws < 2 or chunk < 1.
     """
-    check_count("draws", draws, minimum=2)
-    check_count("chunk", chunk)
+    draws, chunk = check_count("draws", draws, minimum=2), check_count("chunk", chunk)
     count, mean, square = 0, {}, {}
     for start in range(0, draws, chunk):
         n = min(chunk, draws - start)
@@ -150,10 +165,12 @@ def gradient_snr(
     Rainforth et al. 2018, section 3. Raises as `gradient_moments`.
     """
     moments = gradient_moments(model, objective, x, draws, chunk)
-    names = _names(model)
-    sets = {"inference": model.inference_parameters(), "generative": model.generative_parameters()}
     snr = {name: (mean.abs() / variance.sqrt()).flatten() for name, (mean, variance) in moments.items()}
-    return {which: torch.cat([snr[names[p]] for p in members]) for which, members in sets.items()}
+    # A set may be empty: a decoder can be given, with nothing in it to learn.
+    return {
+        which: torch.cat([x.new_empty(0), *(snr[name] for name in names)])
+        for which, names in _names(model).items()
+    }
 
 
 def gradient_dsnr(
@@ -166,16 +183,14 @@ def gradient_dsnr(
     `draws` gradients, the expectation is over as many fresh ones. Needs a set of three parameters or
     more: in a plane 1 / |G_⊥| has no mean. Rainforth et al. 2018, section 4.1. Raises as `gradient_moments`.
     """
-    names = _names(model)
-    sets = {"inference": model.inference_parameters(), "generative": model.generative_parameters()}
-    members = {which: [names[p] for p in parameters] for which, parameters in sets.items()}
+    sets = _names(model)
     means = {name: mean for name, (mean, _) in gradient_moments(model, objective, x, draws, chunk).items()}
     ratios = {which: [] for which in sets}
     for start in range(0, draws, chunk):
         g = gradient_draws(model, objective, x, min(chunk, draws - start))
-        for which, own in members.items():
-            direction = torch.cat([means[name].flatten() for name in own])
-            G = torch.cat([g[name].reshape(len(g[name]), -1) for name in own], 1)
+        for which, names in sets.items():
+            direction = torch.cat([means[name].flatten() for name in names])
+            G = torch.cat([g[name].reshape(len(g[name]), -1) for name in names], 1)
             along = G @ direction / direction.norm()
             across = (G - along[:, None] * direction / direction.norm()).norm(dim=1)
             ratios[which].append(along.abs() / across)
@@ -220,7 +235,7 @@ def information(model: LatentVariableModel, x: Tensor, rows: int = 10_000) -> di
     the mutual information comes out too low and the marginal KL too high by as much, and no
     estimate exceeds log N. Memory: `rows` pairs (z, x_j) at once, or N. Raises ValueError for bad data.
     """
-    check_count("rows", rows)
+    rows = check_count("rows", rows)
     model.check_data(x)
     q, prior = model.posterior(x), model.prior()
     z = q.sample()
@@ -271,8 +286,10 @@ def few_label_accuracy(
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    check_count("per_class", per_class)
+    per_class, seed = check_count("per_class", per_class), check_count("seed", seed, minimum=0)
     (x, labels), (test_x, test_labels) = labelled, test
+    if labels is None or test_labels is None:
+        raise ValueError("few_label_accuracy needs labels; these data have none (the labels are None)")
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     shown = [order[labels.cpu()[order] == c][:per_class] for c in labels.cpu().unique()]
     if min(map(len, shown)) < per_class:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch import distributions as D
 from torch.distributions import constraints
 
-from .checks import check_choice, check_count
+from .checks import check_choice, check_count, check_widths
 from .distributions import BernoulliPixels, DiagonalNormal
 
 
@@ -89,9 +89,16 @@ def pixel_decoder(
 
 def perceptron(in_dim: int, hidden: Sequence[int], activation: type[nn.Module]) -> tuple[nn.Module, int]:
     """Hidden layers, each a linear map *and a nonlinearity*; returns the module and its width."""
-    widths = [in_dim, *hidden]
+    activation, widths = check_activation(activation), [in_dim, *check_widths("hidden", hidden)]
     layers = [layer for a, b in pairwise(widths) for layer in (linear(a, b), activation())]
     return nn.Sequential(*layers), widths[-1]
+
+
+def check_activation(activation: type[nn.Module]) -> type[nn.Module]:
+    """activation itself. Raises ValueError unless it makes a module when called: each layer gets its own."""
+    if not callable(activation) or isinstance(activation, nn.Module):
+        raise ValueError(f"activation must be a class of module, such as nn.Tanh; got {activation!r}")
+    return activation
 
 
 def linear(in_dim: int, out_dim: int) -> nn.Linear:

@@ -5,14 +5,15 @@ parameters φ, the M-step the generative parameters θ. An objective maps (model
 that holds one loss for each.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
 from torch import distributions as D
 
 from . import bounds
-from .checks import check_choice, check_count
+from .checks import check_choice, check_count, check_instance
 from .divergences import MMD, Adversarial
 from .gradients import (
     MovingAverage,
@@ -24,6 +25,7 @@ from .gradients import (
     score_function,
 )
 from .models import Draw, LatentVariableModel
+from .thinning import keep
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Step:
     def backward(self) -> None:
         """Add e_step's gradient to φ's .grad, m_step's to θ's, the critic's to its own: no leaks."""
         phi, theta = self.model.inference_parameters(), self.model.generative_parameters()
-        if self.e_step is self.m_step:
+        if self.e_step is self.m_step:  # one tensor, one backward pass; two of one value would take two
             _add_gradient(self.e_step, phi + theta)
         else:
             _add_gradient(self.e_step, phi, retain_graph=True)
@@ -61,6 +63,12 @@ class Step:
         loss = -bound.mean()
         return cls(model, e_step=loss, m_step=loss, bound=bound.detach())
 
+    @classmethod
+    def ascend(cls, model: LatentVariableModel, bounds: Sequence[Tensor]) -> "Step":
+        """φ ascends the first of these bounds and θ the last, (B,) each in nats: one bound, both."""
+        losses = [-bound.mean() for bound in bounds]
+        return cls(model, e_step=losses[0], m_step=losses[-1], bound=bounds[-1].detach())
+
 
 def _add_gradient(loss: Tensor, parameters: Iterable[nn.Parameter], retain_graph: bool = False) -> None:
     """Add loss's gradient to these parameters' .grad and to no others'; frozen ones stay as they are."""
@@ -69,8 +77,42 @@ def _add_gradient(loss: Tensor, parameters: Iterable[nn.Parameter], retain_graph
         loss.backward(inputs=free, retain_graph=retain_graph)
 
 
+class PathwiseBound:
+    """An objective that is a function of log w, differentiated along the path through z.
+
+    A subclass is a dataclass with K, and M where it has one, that gives `bounds`.
+    Raises ValueError for K < 1 or M < 1, and for a q without reparameterized samples.
+    """
+
+    K: int
+    M = 1
+
+    def __post_init__(self):
+        check_count("K", self.K)
+        check_count("M", self.M)
+
+    def bounds(self, log_w: Tensor) -> tuple[Tensor, ...]:
+        """log_w (K, M, B) -> the bound, (B,) in nats, that φ and θ ascend; where they differ, φ's and θ's."""
+        raise NotImplementedError
+
+    def shares(self, log_w: Tensor) -> tuple[Tensor, ...]:
+        """For each of the bounds ∂ bound / ∂ log w: how much each sample's gradient counts, (K, M, B)."""
+        return tuple(
+            torch.func.grad(lambda w, i=i: self.bounds(w)[i].sum())(log_w)
+            for i in range(len(self.bounds(log_w)))
+        )
+
+    def log_w(self, draw: Draw) -> Tensor:
+        """The log-weights to differentiate, (K, M, B)."""
+        return draw.log_w
+
+    def __call__(self, model: LatentVariableModel, x: Tensor) -> Step:
+        draw = reparameterized(model.draw(x, (self.K, self.M)))
+        return Step.ascend(model, self.bounds(self.log_w(draw)))
+
+
 @dataclass(frozen=True)
-class ELBO:
+class ELBO(PathwiseBound):
     """The ELBO with K samples: both steps ascend it. Kingma & Welling 2014, eqs. 6 and 7.
 
     kl="sampled" averages log w over K samples; kl="analytic" samples only the reconstruction
@@ -82,8 +124,11 @@ class ELBO:
     kl: str = "sampled"
 
     def __post_init__(self):
-        check_count("K", self.K)
+        super().__post_init__()
         check_choice("kl", self.kl, ("sampled", "analytic"))
+
+    def bounds(self, log_w):
+        return (bounds.elbo(log_w)[0],)
 
     def __call__(self, model: LatentVariableModel, x: Tensor) -> Step:
         draw = reparameterized(model.draw(x, (self.K, 1)))
@@ -104,7 +149,7 @@ def _closed_form_kl(q: D.Distribution, p: D.Distribution) -> Tensor:
 
 
 @dataclass(frozen=True)
-class STL:
+class STL(PathwiseBound):
     """The ELBO with K samples, φ by the path derivative only: "sticking the landing".
 
     Unbiased, and without any noise in φ's gradient where q is the posterior. Roeder et al. 2017.
@@ -113,12 +158,11 @@ class STL:
 
     K: int = 1
 
-    def __post_init__(self):
-        check_count("K", self.K)
+    def bounds(self, log_w):
+        return (bounds.elbo(log_w)[0],)
 
-    def __call__(self, model: LatentVariableModel, x: Tensor) -> Step:
-        draw = reparameterized(model.draw(x, (self.K, 1)))
-        return Step.joint(model, bounds.elbo(path_derivative(draw))[0])
+    def log_w(self, draw):
+        return path_derivative(draw)
 
 
 class ScoreFunction(nn.Module):
@@ -177,7 +221,7 @@ class WakeSleep:
 
 
 @dataclass(frozen=True)
-class IWAE:
+class IWAE(PathwiseBound):
     """The importance weighted bound L_K: both steps ascend it. Burda et al. 2016.
 
     Raises ValueError for K < 1.
@@ -185,16 +229,12 @@ class IWAE:
 
     K: int = 5
 
-    def __post_init__(self):
-        check_count("K", self.K)
-
-    def __call__(self, model: LatentVariableModel, x: Tensor) -> Step:
-        draw = reparameterized(model.draw(x, (self.K, 1)))
-        return Step.joint(model, bounds.iwae(draw.log_w)[0])
+    def bounds(self, log_w):
+        return (bounds.iwae(log_w)[0],)
 
 
 @dataclass(frozen=True)
-class VR:
+class VR(PathwiseBound):
     """The variational Rényi bound of order α with K samples: both steps ascend it. Li & Turner 2016.
 
     α = 0 is IWAE, α = 1 the ELBO. Raises ValueError for K < 1, or α < 0 or not finite.
@@ -204,16 +244,15 @@ class VR:
     alpha: float = 0.5
 
     def __post_init__(self):
-        check_count("K", self.K)
+        super().__post_init__()
         bounds.check_alpha(self.alpha)
 
-    def __call__(self, model: LatentVariableModel, x: Tensor) -> Step:
-        draw = reparameterized(model.draw(x, (self.K, 1)))
-        return Step.joint(model, bounds.vr(draw.log_w, self.alpha)[0])
+    def bounds(self, log_w):
+        return (bounds.vr(log_w, self.alpha)[0],)
 
 
 @dataclass(frozen=True)
-class MIWAE:
+class MIWAE(PathwiseBound):
     """The mean of M independent draws of L_K: both steps ascend it. Rainforth et al. 2018, section 5.
 
     The *multiply* importance weighted autoencoder. Raises ValueError for K < 1 or M < 1.
@@ -222,17 +261,12 @@ class MIWAE:
     K: int = 8
     M: int = 8
 
-    def __post_init__(self):
-        check_count("K", self.K)
-        check_count("M", self.M)
-
-    def __call__(self, model: LatentVariableModel, x: Tensor) -> Step:
-        draw = reparameterized(model.draw(x, (self.K, self.M)))
-        return Step.joint(model, bounds.miwae(draw.log_w))
+    def bounds(self, log_w):
+        return (bounds.miwae(log_w),)
 
 
 @dataclass(frozen=True)
-class CIWAE:
+class CIWAE(PathwiseBound):
     """β ELBO + (1 − β) L_K from the same K samples: both steps ascend it. Rainforth et al. 2018, section 5.
 
     Raises ValueError for K < 1, or β outside [0, 1].
@@ -242,16 +276,15 @@ class CIWAE:
     beta: float = 0.5
 
     def __post_init__(self):
-        check_count("K", self.K)
+        super().__post_init__()
         bounds.check_beta(self.beta)
 
-    def __call__(self, model: LatentVariableModel, x: Tensor) -> Step:
-        draw = reparameterized(model.draw(x, (self.K, 1)))
-        return Step.joint(model, bounds.ciwae(draw.log_w, self.beta)[0])
+    def bounds(self, log_w):
+        return (bounds.ciwae(log_w, self.beta)[0],)
 
 
 @dataclass(frozen=True)
-class PIWAE:
+class PIWAE(PathwiseBound):
     """φ ascends the mean of M draws of L_K, θ ascends L_MK, from the same M·K samples: each parameter
     set follows the bound that gives it the better gradient. Rainforth et al. 2018, section 5.
 
@@ -261,18 +294,12 @@ class PIWAE:
     K: int = 8
     M: int = 8
 
-    def __post_init__(self):
-        check_count("K", self.K)
-        check_count("M", self.M)
-
-    def __call__(self, model: LatentVariableModel, x: Tensor) -> Step:
-        log_w = reparameterized(model.draw(x, (self.K, self.M))).log_w
-        miwae, iwae = bounds.miwae(log_w), bounds.iwae(log_w.flatten(0, 1))
-        return Step(model, e_step=-miwae.mean(), m_step=-iwae.mean(), bound=iwae.detach())
+    def bounds(self, log_w):
+        return bounds.miwae(log_w), bounds.iwae(log_w.flatten(0, 1))
 
 
 @dataclass(frozen=True)
-class DReG:
+class DReG(PathwiseBound):
     """L_K, with φ's gradient doubly reparameterized: Σ_k w̃_k² (∂log w_k / ∂z_k) ∂z_k/∂φ. Tucker et al. 2019.
 
     Unbiased, and without the score terms whose noise grows with K. θ ascends L_K as in IWAE.
@@ -281,8 +308,15 @@ class DReG:
 
     K: int = 5
 
-    def __post_init__(self):
-        check_count("K", self.K)
+    def bounds(self, log_w):
+        return (bounds.iwae(log_w)[0],) * 2
+
+    def shares(self, log_w):
+        weights = log_w.softmax(0)
+        return weights.square(), weights
+
+    def log_w(self, draw):
+        return path_derivative(draw)
 
     def __call__(self, model: LatentVariableModel, x: Tensor) -> Step:
         draw = reparameterized(model.draw(x, (self.K, 1)))
@@ -293,6 +327,48 @@ class DReG:
         if draw.z.requires_grad:
             draw.z.register_hook(lambda gradient: weights[..., None] * gradient)
         return Step.joint(model, bounds.iwae(log_w)[0])
+
+
+@dataclass(frozen=True)
+class Thinned:
+    """The same objective, for the price of its forward pass: back-propagates c samples of each data point.
+
+    All K·M samples are drawn and weighed without a graph, so that memory hardly grows with them. `keep`
+    chooses c by their shares of the gradient; what they count for makes θ's and φ's gradients right on
+    average, for any c > 0. PIWAE and DReG have a table of shares for φ and one for θ, and choose twice.
+    The bound reported is the objective's own. Where c >= K·M, so is the gradient.
+    Burda et al. 2016 end on c = 1, one sample drawn by its weight.
+    Raises ValueError for c <= 0 or an objective that is no function of log w.
+    """
+
+    objective: PathwiseBound
+    c: float = 4.0
+
+    def __post_init__(self):
+        if not isinstance(self.objective, PathwiseBound) or getattr(self.objective, "kl", "") == "analytic":
+            raise ValueError(
+                "Thinned needs an objective that is a function of log w: ELBO (with kl='sampled'), STL, "
+                f"IWAE, MIWAE, CIWAE, PIWAE, VR or DReG; got {self.objective!r}"
+            )
+        if not self.c > 0:
+            raise ValueError(f"c, how many samples of each data point to keep, must be > 0; got {self.c!r}")
+
+    def __call__(self, model: LatentVariableModel, x: Tensor) -> Step:
+        objective, samples = self.objective, (self.objective.K, self.objective.M)
+        if self.c >= objective.K * objective.M:
+            return objective(model, x)
+        model.check_data(x)
+        check_reparameterized(q := model.posterior(x))
+        z = q.rsample(samples).to(x.dtype).flatten(0, 1)
+        log_w = model.log_weights(x, z, q).unflatten(0, samples)
+        ascended = []
+        for bound, shares in zip(objective.bounds(log_w), objective.shares(log_w), strict=True):
+            index, weight = keep(shares.flatten(0, 1), self.c)
+            kept = model.at(x, z.take_along_dim(index[..., None], 0)[:, None], q)
+            gradient = (weight[:, None] * objective.log_w(kept)).sum((0, 1))
+            # The bound's own value, this gradient.
+            ascended.append(bound + gradient - gradient.detach())
+        return Step.ascend(model, ascended)
 
 
 @dataclass(frozen=True)
@@ -355,6 +431,8 @@ class InfoVAE(nn.Module):
     def __init__(self, alpha: float = 0.0, lam: float = 1000.0, divergence=None, kl: str = "analytic"):
         super().__init__()
         check_choice("kl", kl, ("analytic", "sampled"))
+        if divergence is not None:
+            check_instance("divergence", divergence, "a function (z, prior) -> scalar, such as MMD()")
         weight = alpha + lam - 1
         if not alpha <= 1:
             raise ValueError(f"alpha must be <= 1: the weight of KL is 1 − alpha, here {1 - alpha:.4g}")
@@ -367,6 +445,8 @@ class InfoVAE(nn.Module):
         self.alpha, self.lam, self.kl = alpha, lam, kl
         self.weight = weight if weight > 1e-12 else 0.0
         self.divergence = divergence if divergence is not None or self.weight == 0 else MMD()
+        # A divergence compares the codes of a batch with each other.
+        self.fewest_rows = 2 if self.weight else 1
 
     def __repr__(self):
         settings = f"alpha={self.alpha}, lam={self.lam}, divergence={self.divergence!r}, kl={self.kl!r}"
@@ -421,12 +501,40 @@ class WAE(InfoVAE):
         super().__init__(alpha=1.0, lam=lam, divergence=MMD("imq") if divergence is None else divergence)
 
 
+class Schedule(nn.Module):
+    """An objective that changes with the epoch, as a learning rate may: KL warm-up, α, λ, K.
+
+    at: a function epoch -> objective, from 0; `fit` trains with at(epoch). report: the one fixed
+    objective that validation, and whoever else calls the schedule, sees. Where objectives have a critic
+    (a discriminator, a baseline), all of them share that of `report`.
+
+        Schedule(lambda epoch: BetaVAE(min(1, epoch / 10)), report=ELBO())
+    """
+
+    def __init__(self, at: Callable[[int], Callable], report: Callable):
+        super().__init__()
+        check_instance("at", at, "a function epoch -> objective")
+        check_instance("report", report, "an objective, such as ELBO()")
+        self.at, self.report = at, report
+
+    def __repr__(self):
+        return f"Schedule(report={self.report!r})"
+
+    def forward(self, model: LatentVariableModel, x: Tensor) -> Step:
+        return self.report(model, x)
+
+
 def reparameterized(draw: Draw) -> Draw:
-    """The draw itself. Raises ValueError where q's samples carry no gradient: a part of φ's
-    gradient would be missing, and training would go on without a word."""
-    if not draw.q.has_rsample:
+    """The draw itself, if its samples carry a gradient to φ."""
+    check_reparameterized(draw.q)
+    return draw
+
+
+def check_reparameterized(q: D.Distribution) -> None:
+    """Raises ValueError where q's samples carry no gradient: a part of φ's gradient would be missing,
+    and training would go on without a word."""
+    if not q.has_rsample:
         raise ValueError(
-            f"{type(draw.q).__name__} gives no reparameterized samples, and this objective needs them "
+            f"{type(q).__name__} gives no reparameterized samples, and this objective needs them "
             "for φ's gradient; use ScoreFunction, VIMCO, WakeSleep or ReweightedWakeSleep"
         )
-    return draw

@@ -156,6 +156,7 @@ def ellipse(ax, mean, covariance, n_std=2, **style):
 
 
 def require_figure(fig):
+    """The Figure of a Figure or of any Axes in it; ValueError for anything else."""
     fig = getattr(fig, "figure", fig)
     if not isinstance(fig, plt.Figure):
         raise ValueError(f"expected a matplotlib Figure or Axes, got {type(fig).__name__}")
@@ -231,6 +232,7 @@ def _short(number, digits):
 
 
 def to_text(tree):
+    """An element tree as text."""
     return ElementTree.tostring(tree, encoding="unicode")
 
 

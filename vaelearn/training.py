@@ -2,7 +2,6 @@
 
 import os
 import warnings
-import zlib
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -13,10 +12,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .checks import check_count
+from . import checkpoint as on_disk
+from .checks import check_choice, check_count, check_instance, check_rate
+from .data import Rows
 from .data import binarize as draw_binary
-from .models import LatentVariableModel
-from .objectives import Step
+from .models import LatentVariableModel, modes_kept
+from .objectives import Schedule, Step
 
 Objective = Callable[[LatentVariableModel, Tensor], Step]
 Rate = float | Callable[[int], float]
@@ -26,9 +27,10 @@ Adam = partial(torch.optim.Adam, fused=True)
 
 @dataclass
 class Run:
-    """What `fit` did. history: plain lists of numbers, one entry an epoch, ready to plot:
-    "epoch", "lr", "train" and (where there are validation data) "valid", bounds in nats. Terms that
-    an objective reports apart come after them, as "train kl" and "valid kl" do."""
+    """What `fit` did. history: plain lists, one entry an epoch, ready to plot: "epoch", "lr", "train" and
+    (where there are validation data) "valid", bounds in nats. Terms that an objective reports apart come
+    after them, as "train kl" and "valid kl" do; "objective" is there where a Schedule changes it, and
+    "best", the epoch whose validation bound is the best so far, with keep="best"."""
 
     model: LatentVariableModel
     objective: Objective
@@ -49,108 +51,158 @@ def fit(
     optimizer: Callable = Adam,
     binarize: bool = False,
     seed: int = 0,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     checkpoint: str | os.PathLike | None = None,
+    keep: str = "last",
     progress: bool = True,
 ) -> Run:
     """Train `model` in place and return the `Run`.
 
-    data: a Dataset with .train and .valid (which may be None), or one tensor (N, D) to train on.
+    objective: one for all epochs, or a `Schedule` of them.
+    data: a Dataset with .train and .valid (which may be None), or rows of x to train on: a tensor or a
+        NumPy array (N, D) or (N, C, H, W), or anything with a length that gives such rows for an index
+        tensor. All but tensors are read a batch at a time, so a memory-mapped file may exceed memory.
+    batch_size: rows a step. A last row left alone joins the batch before it.
     lr: a number, or a function epoch -> number (a schedule; epochs count from 0).
     critic_lr: a number for the objective's own parameters (a baseline, a discriminator); None is lr.
     binarize: draw every pixel anew, x ~ Bernoulli(grey), each time a training image is used.
-        Validation images are drawn once, from the seed, so that the curve compares like with like.
+        Validation images are drawn from the seed, the same at every epoch: the curve compares like with like.
     device: where to train. "auto" takes CUDA, then an Apple GPU, then the CPU; `Run.device` and the
         bar say which. Afterwards the model is back on the device where it was.
     checkpoint: a file, written whole after every epoch. Where it exists already, training goes on
         from it, and on a CPU ends at the same numbers, bit for bit, as if never interrupted.
+    keep: "last", or "best": the weights of the epoch with the best validation bound are what comes back,
+        after an interrupt or an error too.
 
-    The caller's random state is left as it was. An interrupt (Ctrl-C) warns and returns the Run: its
-    history holds the full epochs, the model its weights at that moment. Raises ValueError or
-    TypeError for bad arguments or data or a checkpoint made with other settings, and
-    FloatingPointError at the first loss that is not finite.
+    The caller's random state and the model's training mode are left as they were. Threads of one process
+    share torch's random state: run one fit at a time in each. An interrupt (Ctrl-C) warns and returns the
+    Run: its history holds the full epochs, the model its weights at that moment. Raises ValueError or
+    TypeError for bad arguments or data or a checkpoint made with other settings, OSError where a checkpoint
+    cannot be read or written, and FloatingPointError at the first loss or weight that is not finite.
     """
-    check_count("epochs", epochs)
-    check_count("batch_size", batch_size)
-    if isinstance(objective, type):
-        raise ValueError(f"objective must be an instance, such as {objective.__name__}(); got the class")
-    train, valid = split(data)
-    for x in (train, valid):
-        if x is not None:
-            model.check_data(x)
-    if valid is not None and binarize:
-        valid = draw_binary(valid, torch.Generator(valid.device).manual_seed(seed + 1))
+    epochs, batch_size = check_count("epochs", epochs), check_count("batch_size", batch_size)
+    seed = check_count("seed", seed, minimum=0)
+    check_choice("keep", keep, ("last", "best"))
+    check_instance("model", model, "a LatentVariableModel, such as VAE.mlp(64, 8)", having="draw")
+    check_instance("objective", objective, "a function (model, x) -> Step, such as ELBO()")
+    train, valid = split(data, model)
+    if keep == "best" and valid is None:
+        raise ValueError(
+            "keep='best' needs validation data: give a Dataset, or an object with .train and .valid"
+        )
+    for rows in (train, valid):
+        if rows is not None:
+            rows.check(model)
 
-    home, device = train.device, choose_device(device, train.dtype)
-    run = Run(model.to(device), objective, device, binarize)
-    critic = objective.to(device, train.dtype) if isinstance(objective, nn.Module) else nn.Module()
-    state = State(run, critic, optimizer, lr, critic_lr, batch_size)
-    progress_bar = bar(epochs, run, progress)
-    try:
-        with progress_bar, random_state(seed, device):
-            if checkpoint is not None:
-                state.settings = {
-                    "seed": seed,
-                    "data": f"{checksum(train)} {checksum(valid)}",
-                } | state.settings
-                if Path(checkpoint).exists():
-                    state.load(checkpoint)
-            train, valid = train.to(device), None if valid is None else valid.to(device)
-            progress_bar.update(state.epoch)
-            while state.epoch < epochs:
-                record = {"epoch": state.epoch + 1, "lr": state.rate(state.epoch)}
-                record |= train_epoch(state, train)
+    run = Run(model, objective, choose_device(device, train.like.dtype), bool(binarize))
+    critic = objective if isinstance(objective, nn.Module) else nn.Module()
+    with on_device(model, run.device), on_device(critic, run.device, train.like.dtype):
+        state = State(run, critic, optimizer, lr, critic_lr, batch_size, seed, epochs, keep)
+        check_batches(state, train, valid)
+        progress_bar = bar(epochs, run, progress)
+        try:
+            with (
+                progress_bar,
+                random_state(seed, run.device),
+                state.resumed(checkpoint, train, valid) as save,
+            ):
+                train.to(run.device)
                 if valid is not None:
-                    record |= evaluate(state, valid, seed)
-                # One assignment, so that an interrupt finds every list of one length.
-                run.history = {name: [*run.history.get(name, []), value] for name, value in record.items()}
-                if checkpoint is not None:
-                    state.save(checkpoint)
-                progress_bar.update()
-                shown = {name: f"{record[name]:.2f}" for name in ("train", "valid") if name in record}
-                progress_bar.set_postfix(shown)
-            run.finished = True
-    except KeyboardInterrupt:
-        how = "call fit again to go on" if checkpoint else "pass checkpoint=... to be able to go on"
-        where = f"in epoch {state.epoch + 1}; the history holds {state.epoch} full epochs"
-        warnings.warn(f"interrupted {where}; {how}", stacklevel=2)
-    finally:
-        model.to(home), critic.to(home)
+                    valid.to(run.device)
+                progress_bar.update(state.epoch)
+                while state.epoch < epochs:
+                    record = {"epoch": state.epoch + 1, "lr": state.rates[state.epoch]}
+                    if isinstance(objective, Schedule):
+                        record["objective"] = name_of(state.objectives[state.epoch])
+                    record |= train_epoch(state, train)
+                    if valid is not None:
+                        record |= evaluate(state, valid, seed)
+                    if keep == "best":
+                        record["best"] = state.best_so_far(record["valid"])
+                    # One assignment, so that an interrupt finds every list of one length.
+                    run.history = {
+                        name: [*run.history.get(name, []), value] for name, value in record.items()
+                    }
+                    save()
+                    progress_bar.update()
+                    shown = {name: f"{record[name]:.2f}" for name in ("train", "valid") if name in record}
+                    progress_bar.set_postfix(shown)
+                run.finished = True
+        except KeyboardInterrupt:
+            how = "call fit again to go on" if checkpoint else "pass checkpoint=... to be able to go on"
+            where = f"in epoch {state.epoch + 1}; the history holds {state.epoch} full epochs"
+            warnings.warn(f"interrupted {where}; {how}", stacklevel=2)
+        finally:
+            if state.best:
+                model.load_state_dict(state.best["model"])
     return run
 
 
-def train_epoch(state: "State", train: Tensor) -> dict[str, float]:
+def train_epoch(state: "State", train: Rows) -> dict[str, float]:
     """One pass over the data in random order; the mean bound and its terms as the parameters moved."""
-    run, optimizer = state.run, state.optimizer
+    run, optimizer, objective = state.run, state.optimizer, state.objectives[state.epoch]
     run.model.train(), state.critic.train()
     state.set_rates()
     totals = defaultdict(float)
-    for batch, index in enumerate(torch.randperm(len(train)).split(state.batch_size)):
-        x = train[index.to(train.device)]
-        step = run.objective(run.model, draw_binary(x) if run.binarize else x)
+    for batch, index in enumerate(batches(torch.randperm(len(train)), state.batch_size)):
+        x = train[index]
+        x = draw_binary(x) if run.binarize else x
+        step = objective(run.model, x)
+        check_step(step, x)
+        where = f"epoch {state.epoch + 1}, batch {batch + 1}"
         for loss in (step.e_step, step.m_step, step.critic_loss):
             if loss is not None and not loss.isfinite():
-                raise not_finite(loss, f"epoch {state.epoch + 1}, batch {batch + 1}")
+                raise not_finite("the loss", loss, where, x)
+        state.check_critic(step)
         optimizer.zero_grad()
         step.backward()
         optimizer.step()
         for name, values in named(step, "train").items():
             totals[name] += values.sum().item()
+    for parameter in (*run.model.parameters(), *state.critic.parameters()):
+        if not parameter.isfinite().all():
+            raise not_finite("a weight", parameter[~parameter.isfinite()][0], where, x)
     return {name: total / len(train) for name, total in totals.items()}
 
 
 @torch.no_grad()
-def evaluate(state: "State", x: Tensor, seed: int) -> dict[str, float]:
-    """The mean bound over x and its terms, in nats, with the same noise at every call: curves then move
-    only because the model does, and training draws the same samples whether it is called or not."""
-    run = state.run
+def evaluate(state: "State", valid: Rows, seed: int) -> dict[str, float]:
+    """The mean bound over the validation data and its terms, in nats, with the same noise at every call:
+    curves then move only because the model does, and training draws the same samples whether it is called
+    or not."""
+    run, pixels, parts = state.run, torch.Generator().manual_seed(seed + 1), []
     run.model.eval(), state.critic.eval()
     with random_state(seed, run.device):
-        batches = [named(run.objective(run.model, batch), "valid") for batch in x.split(state.batch_size)]
-    means = {name: torch.cat([batch[name] for batch in batches]).mean() for name in batches[0]}
+        for index in batches(torch.arange(len(valid)), state.batch_size):
+            x = draw_binary(valid[index], pixels) if run.binarize else valid[index]
+            step = run.objective(run.model, x)
+            check_step(step, x)
+            parts.append(named(step, "valid"))
+    means = {name: torch.cat([part[name] for part in parts]).mean() for name in parts[0]}
     if not means["valid"].isfinite():
-        raise not_finite(-means["valid"], f"epoch {state.epoch + 1}, on the validation data")
+        raise not_finite("the loss", -means["valid"], f"epoch {state.epoch + 1}, on the validation data", x)
     return {name: mean.item() for name, mean in means.items()}
+
+
+def batches(order: Tensor, batch_size: int) -> tuple[Tensor, ...]:
+    """The rows of each step. A last one left alone joins the batch before it: a batch of one has no
+    variance, and no pair of codes."""
+    pieces = order.split(batch_size)
+    if batch_size > 1 and len(pieces) > 1 and len(pieces[-1]) == 1:
+        pieces = (*pieces[:-2], torch.cat(pieces[-2:]))
+    return pieces
+
+
+def check_batches(state: "State", *data: Rows | None) -> None:
+    """Raise ValueError, before training starts, where an objective will meet a batch too small for it."""
+    for objective in (state.run.objective, *state.objectives):
+        fewest = getattr(objective, "fewest_rows", 1)
+        for rows in data:
+            if rows is not None and min(state.batch_size, len(rows)) < fewest:
+                raise ValueError(
+                    f"{name_of(objective)} compares the rows of a batch with each other and needs {fewest} "
+                    f"or more; got batch_size={state.batch_size} and {rows.name} of {len(rows)} rows"
+                )
 
 
 def named(step: Step, which: str) -> dict[str, Tensor]:
@@ -158,14 +210,33 @@ def named(step: Step, which: str) -> dict[str, Tensor]:
     return {which: step.bound} | {f"{which} {name}": values for name, values in step.terms.items()}
 
 
-def not_finite(loss: Tensor, where: str) -> FloatingPointError:
+def check_step(step: Step, x: Tensor) -> None:
+    """Raise unless it is a Step of scalar losses and one bound a row: the history sums over rows."""
+    if not isinstance(step, Step):
+        raise TypeError(
+            f"an objective must return a Step, such as Step.joint(model, bound) with bound (B,) in nats; "
+            f"got a {type(step).__name__}"
+        )
+    for name, values in named(step, "bound").items():
+        if values.shape != (len(x),):
+            raise ValueError(
+                f"{name} must have one number a row, ({len(x)},); got shape {tuple(values.shape)}"
+            )
+    for name in ("e_step", "m_step"):
+        if getattr(step, name).shape != ():
+            raise ValueError(f"{name} must be one number; got shape {tuple(getattr(step, name).shape)}")
+
+
+def not_finite(what: str, value: Tensor, where: str, x: Tensor) -> FloatingPointError:
+    """The error that says what stopped being finite, where, and what the usual causes are."""
     return FloatingPointError(
-        f"the loss became {loss.item():.4g} in {where}. Usual causes: a learning rate too high; a "
-        "learned σ shrinking towards 0; NaN or infinite parameters."
+        f"{what} became {value.item():.4g} in {where}. Usual causes: a learning rate too high; a learned σ "
+        "shrinking towards 0; NaN or infinite parameters; data far from unit scale (here |x| reaches "
+        f"{x.abs().max():.4g}: divide them by their standard deviation)."
     )
 
 
-def choose_device(device: str = "auto", dtype: torch.dtype = torch.float32) -> str:
+def choose_device(device: str | torch.device = "auto", dtype: torch.dtype = torch.float32) -> str:
     """ "auto" -> "cuda", "mps" or "cpu", whichever is there; any other name is tried and returned.
 
     Apple's GPU has no float64. Raises ValueError for a device that cannot be used here.
@@ -175,22 +246,26 @@ def choose_device(device: str = "auto", dtype: torch.dtype = torch.float32) -> s
             return "cuda"
         return "mps" if torch.backends.mps.is_available() and dtype != torch.float64 else "cpu"
     try:
-        torch.empty(0, device=device, dtype=dtype)
+        torch.empty(0, device=device, dtype=dtype).cpu()
+        return str(torch.device(device))
     except (RuntimeError, AssertionError, TypeError) as error:
         raise ValueError(f"device {device!r} cannot be used here; try 'auto' or 'cpu'. ({error})") from error
-    return device
 
 
-def split(data) -> tuple[Tensor, Tensor | None]:
-    """(train, valid) of a Dataset; a bare tensor is all training data."""
-    if isinstance(data, Tensor):
-        return data, None
-    if not hasattr(data, "train"):
-        raise ValueError(f"data must be a Dataset or a tensor (N, D); got {type(data).__name__}")
-    return data.train, getattr(data, "valid", None)
+def split(data, model: LatentVariableModel) -> tuple[Rows, Rows | None]:
+    """(train, valid) of a Dataset; anything else is all training data."""
+    like = next(model.parameters(), None)
+    if like is None:
+        raise ValueError("the model has no parameters: there is nothing to train")
+    # A torch Dataset may have a .train of its own, a flag.
+    if isinstance(data, torch.utils.data.Dataset) or not hasattr(data, "train"):
+        return Rows(data, like), None
+    valid = getattr(data, "valid", None)
+    return Rows(data.train, like, "train"), None if valid is None else Rows(valid, like, "valid")
 
 
 def bar(epochs: int, run: Run, progress: bool):
+    """The epochs still to train, under a progress bar that names what is trained."""
     # Imported here because tqdm.auto pulls in ipywidgets where that is installed.
     from tqdm.auto import tqdm
 
@@ -200,40 +275,53 @@ def bar(epochs: int, run: Run, progress: bool):
 
 
 def name_of(objective: Objective) -> str:
-    """A name that stays the same from one process to the next, so that checkpoints can hold it."""
+    """What the bar and the history call it."""
     name = getattr(objective, "__qualname__", None) or repr(objective)
     return type(objective).__qualname__ if " at 0x" in name else name
 
 
-def checksum(x: Tensor | None) -> str:
-    return "none" if x is None else f"{tuple(x.shape)} {zlib.crc32(x.cpu().contiguous().numpy()):08x}"
+@contextmanager
+def on_device(module: nn.Module, device: str, dtype: torch.dtype | None = None):
+    """The module there inside, back home and in its own modes afterwards."""
+    home = next((p.device for p in module.parameters()), None)
+    with modes_kept(module):
+        try:
+            module.to(device, dtype)
+            yield
+        finally:
+            if home is not None:
+                module.to(home)
 
 
 @contextmanager
 def random_state(seed: int, device: str):
     """Seeded randomness inside, the caller's own again afterwards."""
-    before = get_random_state(device)
-    torch.manual_seed(seed)
+    sources = generators(device)
+    before = {kind: source.get_state() for kind, source in sources.items()}
+    for source in sources.values():
+        source.manual_seed(seed)
     try:
         yield
     finally:
-        set_random_state(before, device)
+        for kind, source in sources.items():
+            source.set_state(before[kind])
 
 
-def get_random_state(device: str) -> dict[str, Tensor]:
-    """The generators that training on this device draws from; data order comes from the CPU's."""
-    kind = device.split(":")[0]
-    own = {} if kind == "cpu" else {kind: getattr(torch, kind).get_rng_state()}
-    return {"cpu": torch.get_rng_state()} | own
-
-
-def set_random_state(states: dict[str, Tensor], device: str) -> None:
-    for kind in states.keys() & {"cpu", device.split(":")[0]}:
-        (torch if kind == "cpu" else getattr(torch, kind)).set_rng_state(states[kind])
+def generators(device: str) -> dict[str, torch.Generator]:
+    """What training on this device draws from, and no more; the order of the data comes from the CPU's."""
+    kind, index = torch.device(device).type, torch.device(device).index
+    found = {"cpu": torch.default_generator}
+    if kind == "mps":
+        found[kind] = torch.mps._get_default_mps_generator()
+    elif kind != "cpu":
+        backend = getattr(torch, kind)
+        backend.init()
+        found[kind] = backend.default_generators[backend.current_device() if index is None else index]
+    return found
 
 
 class State:
-    """All that decides how a run goes on, as one file: written whole, read back without running code."""
+    """All that decides how a run goes on."""
 
     def __init__(
         self,
@@ -243,65 +331,126 @@ class State:
         lr: Rate,
         critic_lr: float | None,
         batch_size: int,
+        seed: int,
+        epochs: int,
+        keep: str,
     ):
-        self.run, self.critic, self.batch_size = run, critic, batch_size
-        # Plain floats: a schedule may return NumPy numbers, which a checkpoint must not hold.
-        self.rate = lambda epoch: float(lr(epoch) if callable(lr) else lr)
-        self.critic_lr = critic_lr
+        self.run, self.critic, self.batch_size, self.best = run, critic, batch_size, {}
+        objective = run.objective
+        at = objective.at if isinstance(objective, Schedule) else lambda epoch: objective
+        # All of them now: a rate that is NaN in the last epoch is an error before the first.
+        self.rates = [
+            check_rate(f"lr in epoch {e + 1}", lr(e) if callable(lr) else lr) for e in range(epochs)
+        ]
+        self.objectives = [at(e) for e in range(epochs)]
+        for epoch, one in enumerate(self.objectives):
+            check_instance(f"the objective in epoch {epoch + 1}", one, "a function (model, x) -> Step")
+        self.critic_lr = None if critic_lr is None else check_rate("critic_lr", critic_lr)
+        if not any(p.requires_grad for p in run.model.parameters()):
+            raise ValueError("all parameters of the model are frozen: there is nothing to train")
         # One optimizer of two groups is two optimizers: Adam and its kind treat each number apart.
         groups = [{"params": [*module.parameters()]} for module in (run.model, critic)]
-        self.optimizer = optimizer([group for group in groups if group["params"]], lr=self.rate(0))
+        try:
+            self.optimizer = optimizer([group for group in groups if group["params"]], lr=self.rates[0])
+        except TypeError as error:
+            raise TypeError(
+                "optimizer must be a function (parameters, lr=...) -> optimizer, such as torch.optim.Adam; "
+                f"got {optimizer!r} ({error})"
+            ) from error
         self.settings = {
-            "model": f"{' '.join(repr(run.model).split())} {groups[0]['params'][0].dtype}",
-            "objective": name_of(run.objective),
-            "optimizer": f"{type(self.optimizer).__name__}{self.optimizer.defaults}",
+            **on_disk.fingerprint(self.optimizer.defaults, "optimizer"),
+            "optimizer": type(self.optimizer).__name__,
             "batch_size": batch_size,
             "binarize": run.binarize,
-            "critic_lr": critic_lr,
-        }
+            "critic_lr": self.critic_lr,
+            "seed": seed,
+            "keep": keep,
+        } | self.described()
+
+    def described(self) -> dict[str, str]:
+        """What is known of model and objective apart from the weights."""
+        objective = self.run.objective
+        fixed = objective.report if isinstance(objective, Schedule) else objective
+        return on_disk.fingerprint(self.run.model, "model") | on_disk.fingerprint(fixed, "objective")
 
     def set_rates(self) -> None:
         """Give every group of parameters the learning rate of this epoch."""
         model, *critic = self.optimizer.param_groups
-        model["lr"] = self.rate(self.epoch)
+        model["lr"] = self.rates[self.epoch]
         for group in critic:
             group["lr"] = model["lr"] if self.critic_lr is None else self.critic_lr
+
+    def check_critic(self, step: Step) -> None:
+        """A critic that the optimizer does not know would never learn, without a word."""
+        if step.critic is None:
+            return
+        known = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
+        if not {id(p) for p in step.critic.parameters()} <= known:
+            raise ValueError(
+                "this step's critic is not among the objective's parameters, so fit cannot train it: make "
+                "the objective an nn.Module that holds it; a Schedule's objectives share that of `report`"
+            )
 
     @property
     def epoch(self) -> int:
         """How many epochs are complete."""
         return len(self.run.history.get("epoch", []))
 
-    def save(self, path: str | os.PathLike) -> None:
-        """A kill at any moment leaves the old file or the new one, never a torn one."""
+    def best_so_far(self, bound: float) -> int:
+        """The epoch whose validation bound is the best, this one included; its weights are set aside."""
+        if not self.best or bound > self.best["bound"]:
+            weights = {name: value.clone() for name, value in self.run.model.state_dict().items()}
+            self.best = {"epoch": self.epoch + 1, "bound": bound, "model": weights}
+        return self.best["epoch"]
+
+    @contextmanager
+    def resumed(self, path: str | os.PathLike | None, train: Rows, valid: Rows | None):
+        """Go on from the file, where there is one, and give the function that writes it."""
+        if path is None:
+            yield lambda: None
+            return
+        with on_disk.held(path) as path:
+            self.settings["data"] = f"{train.checksum()} {valid.checksum() if valid else 'none'}"
+            if path.exists():
+                self.load(path)
+            yield lambda: self.save(path)
+
+    def save(self, path: Path) -> None:
+        # What changes while it runs (a counter) is no setting.
+        now = self.settings | self.described()
         state = {
-            "settings": self.settings,
+            "settings": {name: value for name, value in self.settings.items() if now.get(name) == value},
             "history": self.run.history,
             "model": self.run.model.state_dict(),
             "critic": self.critic.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "random_state": get_random_state(self.run.device),
+            "random_state": {
+                kind: source.get_state() for kind, source in generators(self.run.device).items()
+            },
+            "best": self.best,
         }
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(path.name + ".unfinished")
-        with open(unfinished, "wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
+        state["settings"] |= self.past(self.epoch)
+        on_disk.save(path, state)
 
-    def load(self, path: str | os.PathLike) -> None:
-        """Raises ValueError where the file is no checkpoint, or belongs to a run with other settings."""
-        try:
-            state = torch.load(path, weights_only=True, map_location="cpu")
-            there, rates = state["settings"], state["history"]["lr"]
-        except Exception as error:
+    def past(self, epochs: int) -> dict[str, list]:
+        """What the schedules gave in each epoch so far: a later epoch's may still be changed."""
+        changes = isinstance(self.run.objective, Schedule)
+        objectives = [str(on_disk.fingerprint(one, "")) for one in self.objectives[: epochs * changes]]
+        return {"lr": self.rates[:epochs], "the schedule's objectives": objectives}
+
+    def load(self, path: Path) -> None:
+        """Raises ValueError where the file belongs to a run with other settings, or to a longer one."""
+        state = on_disk.load(path)
+        done = len(state["history"]["epoch"])
+        if done > len(self.rates):
             raise ValueError(
-                f"{path} is not a checkpoint of fit's; move it away to start anew. ({error})"
-            ) from error
-        there, here = there | {"lr": rates}, self.settings | {"lr": [*map(self.rate, range(len(rates)))]}
-        differing = [f"{k}: {there.get(k)} there, {here[k]} here" for k in here if there.get(k) != here[k]]
+                f"{path} holds {done} epochs already, and epochs={len(self.rates)} asks for fewer: ask for "
+                f"{done} or more, or move the file away"
+            )
+        # What only one of the two knows is a default that came with another version.
+        there, here = state["settings"], self.settings | self.past(done)
+        names = [name for name in here if name in there and there[name] != here[name]]
+        differing = [f"{name}={there[name]} there, {name}={here[name]} here" for name in names]
         try:
             if not differing:
                 self.run.model.load_state_dict(state["model"])
@@ -313,5 +462,7 @@ class State:
             raise ValueError(
                 f"{path} belongs to another run ({'; '.join(differing)}); match it, or move the file away"
             )
-        self.run.history = state["history"]
-        set_random_state(state["random_state"], self.run.device)
+        self.run.history, self.best = state["history"], state["best"]
+        for kind, source in generators(self.run.device).items():
+            if kind in state["random_state"]:
+                source.set_state(state["random_state"][kind])

@@ -3,11 +3,23 @@ if (location.protocol === "file:") {
   // from a file may not fetch its neighbours, so there the titles alone are listed.
   DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
 } else {
-  // The button that offers a chapter as a notebook saves it, and opens no empty tab.
+  // The button that offers a chapter as a notebook saves it, and opens no empty tab. Its first cell
+  // is told where this book is, so that it can fetch the library from here.
   addEventListener("DOMContentLoaded", () => {
-    for (const link of document.querySelectorAll("a.btn-download-source-button")) {
+    for (const link of document.querySelectorAll('a.btn-download-source-button, a.download[href$=".ipynb"]')) {
       link.removeAttribute("target");
-      link.download = "";
+      link.download = link.href.split("/").pop();
+      link.addEventListener("click", async event => {
+        if (!link.href.endsWith(".ipynb") || link.href.startsWith("blob:")) return;
+        event.preventDefault();
+        const text = await (await fetch(link.href)).text();
+        const book = new URL(".", location.href).href.slice(0, -1);
+        const filled = new Blob([text.replace('BOOK = \\"\\"', `BOOK = \\"${book}\\"`)]);
+        const saved = Object.assign(document.createElement("a"), { download: link.download });
+        saved.href = URL.createObjectURL(filled);
+        saved.click();
+        URL.revokeObjectURL(saved.href);
+      });
     }
   });
 }

@@ -102,6 +102,7 @@ def q4(noise_to_signal, fresh):
             error,
             [float(ratio)],
             f"a simulation's noise-to-signal ratio, with {name} baseline,",
+            error.std(0),
         )
 
 

@@ -134,5 +134,5 @@ def q5(landed, fresh):
         landed(path, eps),
         g,
         "landed, for a path with a product of two coordinates of eps",
-        scale=1.0,
+        ch04.fitted(path, eps).std(0),
     )

@@ -115,10 +115,6 @@ def q5(every_group, shuffled, fresh):
         every_group(log_w, 3),
         "every_group of samples in another order",
     )
-    shares = every_group.run(gradient_of, log_w, 3)[0]
-    expect.close(
-        shares.sum(0), torch.ones(B), "the sum of every_group's shares"
-    )
     rough = log_w.float()
     expect.close(
         every_group(rough, 2),
@@ -138,4 +134,31 @@ def q5(every_group, shuffled, fresh):
     expect.that(
         float(off.abs().max()) < 5,
         "shuffled with many splits is not near the mean over all groups.",
+    )
+
+
+@closes("thinning.keep")
+def q6(thin, added_noise, fresh):
+    ch07.q6(thin, added_noise, fresh)
+    shares = fresh.normal(20, 2).softmax(0)
+    for c in (0.8, 6.0):
+        draws = torch.as_tensor(thin(shares.repeat(1, 4000), c)).double()
+        expect.mean(
+            draws.view(20, 4000, 2).transpose(0, 1),
+            shares,
+            f"the mean of thin with c = {c}",
+        )
+        found = (draws.view(20, 4000, 2) - shares[:, None]).sum(0)
+        expect.mean(
+            found.square(),
+            added_noise(shares, torch.ones(20, 2), c),
+            f"added_noise against draws of your own thin, c = {c},",
+        )
+    expect.close(
+        thin(shares.float(), 1e9), shares.float(), "thin of float32 shares"
+    )
+    expect.close(
+        added_noise(shares, torch.ones(20, 2), 1e9),
+        torch.zeros(2),
+        "added_noise where all are kept",
     )

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Exercises 7: spending a budget of samples
 #
-# Five questions on chapter 7, from five minutes to the better part of an hour. Replace each `...`, then run the check
+# Six questions on chapter 7, from five minutes to the better part of an hour. Replace each `...`, then run the check
 # below it. It makes up problems of its own, with $K$, $M$ and the batch all of different sizes, and tells you what it
 # saw. Try as often as you like. `grader.solution("q1")` opens a worked solution after a first try.
 #
@@ -372,5 +372,67 @@ for name, bound in estimates.items():
     print(f"   variance {bound.var():.3f}")
 
 # %% [markdown]
-# That was the last one. A budget can be split in better ways than one; chapter 8 leaves the split alone and takes the
-# noise out of the gradient.
+# ## Question 6: few of many
+#
+# *Implement, twenty minutes.* The gradient of a bound is $\sum_k a_k g_k$ with the shares $a_k$ and
+# $g_k = \nabla \log w_k$. Keep sample $k$ with probability $\pi_k = \min(1, c\,a_k)$, by a coin of its own, and let it
+# count $W_k = a_k/\pi_k$; a sample that is dropped counts 0.
+#
+# - `thin`: the numbers $W_k$ for one toss of all coins. A share may be exactly 0.
+# - `added_noise`: what the coins add to the variance, $\mathbb E\,\big\|\sum_k (W_k - a_k)\, g_k\big\|^2$, in closed form,
+#   from the shares and the lengths $\|g_k\|$.
+
+# %% [raw]
+# # BEGIN QUESTION
+# name: q6
+# points: 3
+
+# %% [raw]
+# # BEGIN SOLUTION
+
+
+# %%
+def thin(shares, c):
+    """shares (N, B) >= 0, c > 0 -> W (N, B), whose mean over coins is shares."""
+    # BEGIN SOLUTION
+    pi = (c * shares).clamp(max=1)
+    kept = torch.rand_like(pi) < pi
+    return torch.where(kept, shares.clamp(min=1 / c), 0)  # a / π = max(a, 1/c)
+    # END SOLUTION
+
+
+def added_noise(shares, lengths, c):
+    """shares, lengths (N, B), c > 0 -> the coins' part of the variance (B,)."""
+    # BEGIN SOLUTION
+    weights = shares.clamp(min=1 / c)
+    return (shares * (weights - shares) * lengths**2).sum(0)
+    # END SOLUTION
+
+
+# %% [markdown]
+# $W_k$ is $a_k/\pi_k$ with probability $\pi_k$, so $\mathbb E[W_k] = a_k$: unbiased, for any $c$. And
+# $\mathrm{Var}[W_k] = a_k^2/\pi_k - a_k^2 = (1/\pi_k - 1)\,a_k^2$. The coins are independent, so the products of different
+# samples vanish on average, and
+#
+# $$\mathbb E\,\Big\|\sum_k (W_k - a_k)\, g_k\Big\|^2 = \sum_k \Big(\frac1{\pi_k} - 1\Big)\, a_k^2\, \|g_k\|^2 .$$
+#
+# Since $a_k/\pi_k = \max(a_k, 1/c)$, nothing has to be divided by a share that may be 0. A sample with $a_k \ge 1/c$ is
+# always kept and adds nothing. The others add $a_k (1/c - a_k) \|g_k\|^2$ each.
+
+# %% [raw]
+# # END SOLUTION
+
+# %% [raw]
+# # END QUESTION
+
+# %%
+log_w = 2 * torch.randn(50, 1)
+shares, lengths = log_w.softmax(0), torch.ones(50, 1)
+for c in (1, 2, 4, 8, 16):
+    kept = (thin(shares.expand(50, 1000), c) > 0).sum(0).double().mean()
+    noise = added_noise(shares, lengths, c).item()
+    print(f"c = {c:2d}   kept {kept:5.2f} of 50   added noise {noise:.4f}")
+
+# %% [markdown]
+# That was the last one. A budget can be split in better ways than one, and need not be paid twice; chapter 8 leaves the
+# split alone and takes the noise out of the gradient.

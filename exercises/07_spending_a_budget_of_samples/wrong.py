@@ -268,3 +268,69 @@ def shuffled(log_w, K, R):
     order = torch.rand(R, len(log_w)).argsort(1)
     groups = log_w[order].reshape(R, -1, K, log_w.shape[1])
     return (torch.logsumexp(groups, 2) - math.log(K)).mean(1).sum(0)
+
+
+def right_noise(shares, lengths, c):
+    return (shares * (shares.clamp(min=1 / c) - shares) * lengths**2).sum(0)
+
+
+def tossed(shares, c, coins, counts):
+    pi = (c * shares).clamp(max=1)
+    return torch.where(coins(pi) < pi, counts(shares, pi), 0)
+
+
+def counted(shares, pi):
+    return torch.where(pi > 0, shares / pi, 0)
+
+
+@wrong("q6", says="Divide by π", added_noise=right_noise)
+def thin(shares, c):
+    return tossed(shares, c, torch.rand_like, lambda a, pi: a)
+
+
+@wrong("q6", says="the share itself is missing", added_noise=right_noise)
+def thin(shares, c):
+    return tossed(shares, c, torch.rand_like, lambda a, pi: 1 / pi)
+
+
+@wrong("q6", says="0/0 is no number", added_noise=right_noise)
+def thin(shares, c):
+    pi = (c * shares).clamp(max=1)
+    return shares / pi * (torch.rand_like(pi) < pi)
+
+
+@wrong("q6", says="not independent", added_noise=right_noise)
+def thin(shares, c):
+    return tossed(shares, c, lambda pi: torch.rand(len(pi), 1), counted)
+
+
+@wrong("q6", says="not independent", added_noise=right_noise)
+def thin(shares, c):
+    return tossed(shares, c, lambda pi: torch.rand(pi.shape[1]), counted)
+
+
+@wrong("q6", says="min(1, c·share)", added_noise=right_noise)
+def thin(shares, c):
+    return torch.where(
+        torch.rand_like(shares) < shares, torch.ones_like(shares), 0
+    )
+
+
+def right_thin(shares, c):
+    return tossed(shares, c, torch.rand_like, counted)
+
+
+@wrong("q6", says="lengths are squared", thin=right_thin)
+def added_noise(shares, lengths, c):
+    return (shares * (shares.clamp(min=1 / c) - shares) * lengths).sum(0)
+
+
+@wrong("q6", says="square of a mean", thin=right_thin)
+def added_noise(shares, lengths, c):
+    return (shares * shares.clamp(min=1 / c) * lengths**2).sum(0)
+
+
+@wrong("q6", says="variance of the coins", thin=right_thin)
+def added_noise(shares, lengths, c):
+    pi = (c * shares).clamp(max=1)
+    return (pi * (1 - pi) * lengths**2).sum(0)

@@ -34,11 +34,11 @@ def q2(weights, fresh):
     expect.close(weights(1, 1000), (1, 999), "weights of whole numbers")
     expect.close(weights(0, 0), (0, 0), "weights where nothing costs anything")
     expect.that(
-        weights.run(ch10.refuses, -2.0, -1.0),
+        ch10.refuses(weights, -2.0, -1.0),
         "weights(-2, -1) should raise a ValueError.",
     )
     expect.that(
-        weights.run(ch10.refuses, 1.0, 1e-3),
+        ch10.refuses(weights, 1.0, 1e-3),
         "weights(1, 0.001) should raise a ValueError.",
     )
 

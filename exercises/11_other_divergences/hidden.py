@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from vaelearn import divergences
 from vaelearn.exercises import ch11, expect
-from vaelearn.exercises.answers import closes, gradient_of
+from vaelearn.exercises.answers import closes
 
 
 @closes(
@@ -39,12 +39,6 @@ def q1(js_estimate, fresh):
         / 2
     )
     expect.close(js_estimate(d_q, d_p), truth, "js_estimate of float32 logits")
-    d_q, d_p = d_q.double(), d_p.double()
-    expect.close(
-        js_estimate.run(gradient_of, d_q, d_p)[0],
-        torch.sigmoid(-d_q) / (2 * N),
-        "the gradient of js_estimate with respect to d_q",
-    )
 
 
 def q2(gain, fresh):
@@ -71,12 +65,11 @@ def q2(gain, fresh):
 def q3(missing_modes, fresh):
     ch11.q3(missing_modes, fresh)
     said = missing_modes(7, 7, 0.4)
-    worst = max(
-        abs(float(torch.as_tensor(said[name])))
-        for name in ("KL", "JS", "MMD", "Stein")
-    )
     expect.that(
-        worst < 1e-9,
+        all(
+            abs(float(torch.as_tensor(said[name]))) < 1e-9
+            for name in ("KL", "JS", "MMD", "Stein")
+        ),
         "missing_modes: where every mode is in use, each divergence is 0.",
     )
     # Bumps of N(30 j, 1), on a grid.
@@ -153,15 +146,6 @@ def q6(ksd, fresh):
     prior = torch.distributions.MultivariateNormal(mean, covariance)
     truth = divergences.stein_discrepancy(z, prior, bandwidth=h)
     expect.close(ksd(z, mean, covariance, h), truth, "ksd of 40 codes")
-    leaf = z.clone().requires_grad_()
-    slope = torch.autograd.grad(
-        divergences.stein_discrepancy(leaf, prior, bandwidth=h), leaf
-    )[0]
-    expect.close(
-        ksd.run(gradient_of, z, mean, covariance, h)[0],
-        slope,
-        "the gradient of ksd in the codes",
-    )
     floats = (each.float() for each in (z, mean, covariance))
     expect.close(ksd(*floats, h), truth, "ksd in float32", tolerance=1e-3)
     z, mean, covariance = (

@@ -6,6 +6,7 @@ A check never touches what the learner wrote. It asks an `Answer`, which may liv
 
 import copy
 import inspect
+import random
 import sysconfig
 import traceback
 from collections.abc import Callable
@@ -27,6 +28,8 @@ _NOT_THE_LEARNERS = tuple(
 
 class Wrong(AssertionError):
     """An answer failed a check. The text says what was expected, what came, and what that suggests."""
+
+    raised: tuple[str, ...] = ()  # by the learner's code: the names of the error's class and its bases
 
 
 def examine(check: Callable, namespace: dict, seed: int | None = None) -> None:
@@ -113,8 +116,7 @@ class Answer:
         A probe is a function of this package, for what a bare call cannot tell, such as a gradient.
         """
         self.seed += 1
-        with torch.random.fork_rng(devices=[]), _shut(self.closed):
-            torch.manual_seed(self.seed)
+        with _seeded(self.seed), _shut(self.closed):
             try:
                 if self.name not in self.namespace:
                     raise Wrong("it is not defined. Run the cell that defines it.")
@@ -122,7 +124,9 @@ class Answer:
             except Wrong as wrong:
                 raise Wrong(f"`{self.name}`: {wrong}") from None
             except (Exception, SystemExit) as error:
-                raise Wrong(f"`{self.name}` {_explain(error)}") from None
+                wrong = Wrong(f"`{self.name}` {_explain(error)}")
+                wrong.raised = tuple(kind.__name__ for kind in type(error).__mro__)
+                raise wrong from None
 
     def __call__(self, *args, **kwargs):
         return self.run(call, *args, **kwargs)
@@ -167,6 +171,18 @@ def _explain(error: BaseException) -> str:
         if not frame.filename.startswith(_NOT_THE_LEARNERS):
             return f"{text.rstrip('.')}. That was in your line `{frame.line or frame.lineno}`."
     return text
+
+
+@contextmanager
+def _seeded(seed: int):
+    """Seed what draws random numbers, and leave it as it was."""
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 (a learner may draw from it)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed), random.seed(seed), np.random.seed(seed)  # noqa: NPY002
+            yield
+    finally:
+        random.setstate(python), np.random.set_state(numpy)  # noqa: NPY002
 
 
 @contextmanager

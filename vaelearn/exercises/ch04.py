@@ -401,6 +401,6 @@ def q5(landed, fresh):
         value,
         g,
         "landed, for a path curved in eps",
+        fitted(path, eps).std(0),
         {"that is the mean of the fitted constants ĝ. Each has seen its samples; use Λ̂ only.": constants},
-        scale=1.0,
     )

@@ -337,3 +337,67 @@ def q5(every_group, shuffled, fresh):
             f"shuffled(log_w, {K}, {R}) should come near the mean over all groups; it is {off:.0f} standard "
             "errors away. Is every split as likely as every other?"
         )
+
+
+def q6(thin, added_noise, fresh):
+    N, B = fresh.integer(6, 9), fresh.integer(2, 4)
+    shares, lengths = fresh.normal(N, B).softmax(0), fresh.uniform(0.5, 3, N, B)
+    shares[fresh.integer(0, N - 1), 0] = 0.0
+    c = float(fresh.choice([1.5, 2.5, 3.5]))
+    pi, R = (c * shares).clamp(max=1), 4000
+    draws = torch.as_tensor(thin(shares.repeat(1, R), c)).double()
+    expect.that(
+        draws.shape == (N, B * R),
+        f"thin should return W for every share, {(N, B * R)} here; it has shape {tuple(draws.shape)}.",
+    )
+    expect.that(
+        bool(draws.isfinite().all()),
+        "thin gives values that are not finite: a share of 0 has π = 0, and 0/0 is no number.",
+    )
+    draws = draws.view(N, R, B).transpose(0, 1)
+    kept = (draws != 0).double()
+    dependent = (
+        "the coins of thin are not independent: some samples are kept or dropped together. Toss one for each "
+        "sample of each data point."
+    )
+    expect.that(not (kept == kept[0]).all(), dependent)
+    if float((kept.mean(0) - pi).abs().max()) > 5 * 0.5 / R**0.5:
+        raise Wrong(f"thin with c = {c}: a sample is not kept with probability min(1, c·share).")
+    size = draws.abs().amax(0)
+    expect.close(
+        size,
+        torch.where(pi > 0, shares.clamp(min=1 / c), 0),
+        "what a kept sample counts",
+        {
+            "it keeps its share: then it counts π·a on average, too little. Divide by π.": shares,
+            "that is 1/π: the share itself is missing.": torch.where(pi > 0, 1 / pi, 0),
+            "it is multiplied by π, not divided.": pi * shares,
+            "it counts 1: that is a vote, not a share.": (pi > 0).double(),
+        },
+    )
+    # With coins of their own the kept are pairwise uncorrelated, within a data point and between two.
+    off = (kept - pi).flatten(1)
+    covariance = off.T @ off / R - (pi * (1 - pi)).flatten().diag()
+    expect.that(float(covariance.abs().max()) < 7 * 0.25 / R**0.5, dependent)
+    expect.close(thin(shares, 1e9), shares, "thin with c so large that all are kept")
+    truth = torch.where(pi > 0, (1 / pi - 1) * shares**2 * lengths**2, 0).sum(0)
+    expect.close(
+        added_noise(shares, lengths, c),
+        truth,
+        "added_noise",
+        {
+            "a 0 for a share of 0, please: it is 0/0 here.": truth * math.nan,
+            "the lengths are squared in a variance.": torch.where(
+                pi > 0, (1 / pi - 1) * shares**2 * lengths, 0
+            ).sum(0),
+            "the shares are squared in a variance.": torch.where(
+                pi > 0, (1 / pi - 1) * shares * lengths**2, 0
+            ).sum(0),
+            "the square of a mean is taken off: E[W²] − a², not E[W²].": torch.where(
+                pi > 0, shares**2 / pi * lengths**2, 0
+            ).sum(0),
+            "that is the variance of the coins, π(1 − π), without what a kept sample counts.": (
+                pi * (1 - pi) * lengths**2
+            ).sum(0),
+        },
+    )

@@ -65,14 +65,14 @@ def mean(
     samples,
     truth,
     what: str,
+    spread: Tensor,
     mistakes: Mistakes | None = None,
     sigmas: float = 5.0,
-    scale: float | None = None,
 ) -> None:
-    """The mean of `samples` (R, ...) is `truth` (...), within so many of its standard errors.
+    """The mean of `samples` (R, ...) is `truth` (...), within so many standard errors of a right answer's.
 
-    Samples so noisy that this would say nothing are refused: the standard error may be a tenth of
-    `scale` at most (None: of the largest entry of `truth`; give it where the truth is 0).
+    `spread` (...): the standard deviation of a right answer's samples. An answer's own would let it buy
+    tolerance with noise. Samples that scatter more than twice as far are refused.
     """
     truth = torch.as_tensor(truth, dtype=torch.float64)
     samples, _ = _numbers(samples, what)
@@ -83,23 +83,22 @@ def mean(
     R = len(samples)
     samples = samples.reshape(R, *truth.shape)
     average = samples.mean(0)
-    error = samples.std(0) / R**0.5 + 1e-9 * truth.abs().max().clamp(min=1e-6)
+    own, least = samples.std(0), 1e-9 * truth.abs().max().clamp(min=1e-6)
 
-    def off(other):
+    def off(other, spread):
+        error = spread / R**0.5 + least
         return float(((average - torch.as_tensor(other, dtype=torch.float64)) / error).abs().max())
 
-    limit = float(truth.abs().max()) if scale is None else scale
-    if float(error.max()) > limit / 10:
-        raise Wrong(
-            f"{what} is far too noisy: over {R} draws its mean has a standard error of "
-            f"{float(error.max()):.2g}, where the exact one is of size {limit:.2g}."
-        )
-    if off(truth) <= sigmas:
+    spread = torch.as_tensor(spread, dtype=torch.float64).reshape(truth.shape)
+    noisy, distance = float((own / (spread + least)).max()), off(truth, spread)
+    if distance <= sigmas and noisy <= 2:
         return
-    far = f"{off(truth):.0f}" if off(truth) < 1000 else "over 1,000"
+    far = f"{distance:.0f}" if distance < 1000 else "over 1,000"
     for sentence, other in (mistakes or {}).items():
-        if off(other) <= sigmas:
+        if off(other, own) <= sigmas < distance:
             raise Wrong(f"{what}: {sentence} (It is {far} standard errors from the exact one.)")
+    if not noisy <= 2:
+        raise Wrong(f"{what} is too noisy: its draws scatter {noisy:.2g} times as far as a right answer's.")
     text = f"{what} is off: over {R} draws its mean is {far} standard errors from the exact one."
     if size := float(truth.square().sum()):
         text += f" Its ratio to the exact one is {float((average * truth).sum()) / size:.2f}."

@@ -1,0 +1,77 @@
+"""Grade a folder of submissions: `python -m tools.grade CHAPTER FOLDER`.
+
+Writes marks.csv and a page for each learner. A notebook runs in a Jupyter kernel of its own, with limits.
+Otter's test files ask it for its answers from another process: the expected values are computed there,
+where no learner's code runs.
+"""
+
+import argparse
+import os
+import secrets
+from collections import Counter
+from pathlib import Path
+
+from tqdm import tqdm
+
+from .apart import keep_private, somebody
+from .marking import learner, mark_all
+from .report import page_name, write_marks, write_page
+from .session import Limits, NoKernel
+from .submission import hidden
+
+AUTOGRADERS = Path(__file__).resolve().parents[2] / "_build" / "exercises"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser("python -m tools.grade", description="Grade a folder of submissions.")
+    add = parser.add_argument
+    add("chapter", type=int, help="the chapter whose exercises these are")
+    add("folder", type=Path, help="one notebook, or folder with a notebook, per learner")
+    add("--out", type=Path, help="where marks and reports go (default: FOLDER-marks)")
+    add("--jobs", type=int, default=max(1, (os.cpu_count() or 2) // 2), help="at a time")
+    add("--seconds", type=float, default=Limits.call, help="for one cell or call")
+    add("--total-seconds", type=float, default=Limits.submission, help="for a submission")
+    add("--gigabytes", type=float, default=Limits.memory / 2**30, help="of memory")
+    add("--autograders", type=Path, default=AUTOGRADERS, help="what assign.py made")
+    args = parser.parse_args()
+
+    autograder = args.autograders / f"{args.chapter:02d}" / "autograder"
+    tests = sorted(autograder.glob("tests/q*.py"))
+    if not tests:
+        parser.error(f"no autograder for chapter {args.chapter}: `make assign` builds those of 1 to 11")
+    if not args.folder.is_dir():
+        parser.error(f"{args.folder} is not a folder")
+    folder = args.folder.resolve()
+    paths = sorted(p for p in folder.iterdir() if not hidden(p.relative_to(folder)))
+    if not paths:
+        parser.error(f"{args.folder} is empty: put one notebook per learner into it")
+    twice = [name for name, times in Counter(map(learner, paths)).items() if times > 1]
+    if twice:
+        parser.error(f"these names stand for two submissions each: {', '.join(twice)}")
+    out = args.out or folder.with_name(f"{folder.name}-marks")
+    out.mkdir(parents=True, exist_ok=True)
+    # No argument: those of a process are there for all to read.
+    seed = os.environ.pop("SEED", "") or secrets.token_hex(8)
+    limits = Limits(args.seconds, args.total_seconds, int(args.gigabytes * 2**30))
+
+    keep_private()
+    _, user = somebody(0)
+    try:
+        how = tests, limits, seed
+        reports = list(tqdm(mark_all(paths, max(1, args.jobs), *how), "graded", len(paths)))
+        (control,) = mark_all(list(autograder.glob("*.ipynb")), 1, *how)
+        if control.total < control.possible or not control.possible:
+            raise NoKernel(f"the worked solutions do not earn their marks here: {control}")
+    except NoKernel as error:
+        parser.error(f"nobody is marked, as marks would mean nothing. {error}")
+
+    reports.sort(key=lambda report: report.learner)
+    write_marks(reports, out / "marks.csv")
+    for report in reports:
+        write_page(report, args.chapter, out / page_name(report.learner))
+    print(f"{len(reports)} submissions, seed {seed}: {out / 'marks.csv'} and a report per learner beside it.")
+    print(f"They ran as {'users of their own' if user else 'you'}: book/teaching.md says what that means.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""What a teacher reads: the mark sheet, and a page for each learner."""
+
+import csv
+import hashlib
+import html
+import os
+import unicodedata
+from dataclasses import dataclass, field
+from pathlib import Path
+from string import Template
+
+from vaelearn.exercises import typeset
+
+PAGE = Template(Path(__file__).with_name("page.html").read_text("utf-8"))
+LONGEST = 2000  # characters of a cell of the sheet
+
+
+@dataclass
+class Report:
+    """Marks of one learner: per question its score, what was possible, and what the checks said."""
+
+    learner: str
+    questions: dict[str, tuple[float, float, list[str]]] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def total(self) -> float:
+        return sum(score for score, _, _ in self.questions.values())
+
+    @property
+    def possible(self) -> float:
+        return sum(possible for _, possible, _ in self.questions.values())
+
+
+def write_marks(reports: list[Report], path: Path) -> None:
+    """The mark sheet: a line per learner, a column per question."""
+    questions = max((report.questions for report in reports), key=len)
+    possible = sum(possible for _, possible, _ in questions.values())
+    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+        sheet = csv.writer(file)
+        sheet.writerow(["learner", *questions, "total", "out of", "seconds", "remarks"])
+        for report in reports:
+            scores = [report.questions.get(q, (0, 0, []))[0] for q in questions]
+            name, remarks = cell(report.learner), cell("; ".join(report.remarks))
+            sheet.writerow([name, *scores, sum(scores), possible, f"{report.seconds:.1f}", remarks])
+
+
+def cell(text: str) -> str:
+    """Text that a spreadsheet takes for one cell and no formula, whichever sign separates its cells."""
+    text = printable(text).replace(";", ",")[:LONGEST]
+    return f"'{text}" if text.lstrip().startswith(tuple("=+-@＝＋－＠")) else text
+
+
+def printable(text: str) -> str:
+    """The text with a space for each control character, ends of lines among them."""
+    return "".join(" " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in text)
+
+
+def page_name(learner: str) -> str:
+    """The name of a learner's page, which may have 255 bytes; two names that are cut stay apart."""
+    name = os.fsencode(learner)
+    if len(name) > 250:
+        name = name[:200] + hashlib.sha256(name).hexdigest()[:16].encode()
+    return os.fsdecode(name) + ".html"
+
+
+def write_page(report: Report, chapter: int, path: Path) -> None:
+    """One learner's page: marks, what the checks said, what went wrong while the notebook ran."""
+    rows = "".join(
+        f"<tr><th>{html.escape(q)}</th><td>{score:g} of {possible:g}</td>"
+        f"<td>{'<hr>'.join(map(_typeset, said))}</td></tr>"
+        for q, (score, possible, said) in report.questions.items()
+    )
+    remarks = "".join(f"<li>{_typeset(text)}</li>" for text in report.remarks)
+    path.write_text(
+        PAGE.substitute(
+            learner=html.escape(printable(report.learner)),
+            chapter=chapter,
+            total=f"{report.total:g}",
+            possible=f"{report.possible:g}",
+            rows=rows,
+            remarks=f"<h2>While the notebook ran</h2><ul>{remarks}</ul>" if remarks else "",
+        ),
+        encoding="utf-8",
+        errors="backslashreplace",
+    )
+
+
+def _typeset(text: str) -> str:
+    return typeset(printable(text))

@@ -1,0 +1,143 @@
+"""A submission: its notebook's code, and its answers, which a kernel gives as plain data."""
+
+import json
+import re
+import shutil
+import time
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import nbformat
+
+from vaelearn.exercises.answers import Answer, Wrong
+
+from .session import UNREADABLE, Kernel, Limits, Stopped
+
+TEXT = 2000  # characters of a message
+_CHECK = re.compile(r"\s*(grader\.(check|solution)\([^()]*\)\s*)?")
+
+
+class Submission(dict):
+    """A learner's notebook as the namespace of `examine`: its answers are asked of a kernel.
+
+    A cell that ends its kernel is left out, and the rest is run again in a new one.
+    """
+
+    kernel, broken, seed, calls, failure = None, "", 0, 0, None
+
+    def __init__(self, path: Path, home: Path, number: int, limits: Limits):
+        super().__init__()
+        self.limits, self.end_by = limits, time.monotonic() + limits.submission
+        self.cells, self.remarks, beside = {}, [], Path.mkdir
+        try:
+            notebook = _notebook(path)
+            self.cells = _code(notebook)
+            if path.is_dir():
+                beside = partial(_copy, notebook.parent)
+        except ValueError as error:
+            self.broken = str(error)
+            self.remarks.append(self.broken)
+        self.new_kernel = partial(Kernel, home, number, limits, beside)
+
+    def answer(self, name: str) -> "RemoteAnswer":
+        if self.broken:
+            raise Wrong(self.broken)
+        return RemoteAnswer(name, self)
+
+    def ask(self, *request) -> dict:
+        """The reply of the submission's kernel. Raises Stopped."""
+        self.calls += 1
+        try:
+            self._seconds()
+            while self.kernel is None or not self.kernel.alive:
+                self._run()
+            return self.kernel.ask((*request, self.calls), self._seconds())
+        except Stopped:
+            raise
+        except Exception as error:
+            self.failure = error  # of the marker; who called may take it for the learner's
+            raise
+
+    def _seconds(self) -> float:
+        left = self.end_by - time.monotonic()
+        if left <= 0:
+            raise Stopped(f"came after the {self.limits.submission:.0f} s that a submission has")
+        return min(left, self.limits.call)
+
+    def _run(self) -> None:
+        """Run the cells in a new kernel, up to one that ends it."""
+        self.kernel = self.new_kernel()
+        for number, source in list(self.cells.items()):
+            seconds = self._seconds()
+            try:
+                error = self.kernel.run(source, seconds)
+            except Stopped as stopped:
+                error = str(stopped)
+            if not self.kernel.alive:
+                error += "; it was left out"
+                del self.cells[number]
+            if error and (remark := f"code cell {number}: {error}") not in self.remarks:
+                self.remarks.append(remark)
+            if not self.kernel.alive:
+                return
+
+
+class RemoteAnswer(Answer):
+    """An `Answer` in the submission's kernel."""
+
+    def run(self, probe, *args, **kwargs):
+        where = (probe.__module__, probe.__qualname__)
+        try:
+            reply = self.namespace.ask(self.name, where, args, kwargs, self.closed)
+        except Stopped as stopped:
+            raise Wrong(f"`{self.name}` {stopped}.") from None
+        if "value" in reply:
+            return reply["value"]
+        wrong = Wrong(str(reply.get("wrong", f"`{self.name}` {UNREADABLE}."))[:TEXT])
+        wrong.raised = reply.get("raised", ())
+        raise wrong
+
+
+def _notebook(path: Path) -> Path:
+    """The notebook that is, or lies in, a submission. Raises ValueError: why there is none."""
+    if path.is_dir() and not path.is_symlink():
+        found = [p for p in path.rglob("*.ipynb") if not hidden(p.relative_to(path))]
+        if len(found) != 1:
+            raise ValueError(f"a folder with one notebook was expected; this one holds {len(found)}")
+        (path,) = found
+    if path.is_symlink() or not path.is_file():
+        raise ValueError("this is a link, or nothing to read, where a notebook's own file was expected")
+    return path
+
+
+def _code(path: Path) -> dict[int, str]:
+    """The notebook's code cells by number, without those that only ask for checks. Raises ValueError."""
+    try:
+        # Saved outputs may be many times what a learner wrote.
+        bare = json.loads(path.read_text("utf-8-sig"), object_hook=_without_outputs)
+        notebook = nbformat.reads(json.dumps(bare), as_version=4)
+        cells = [str(cell.source) for cell in notebook.cells if cell.cell_type == "code"]
+    except Exception as error:  # whatever a file that is no notebook makes the reader say
+        raise ValueError(f"this is not a notebook that can be read ({type(error).__name__})") from None
+    if not any(source.strip() for source in cells):
+        raise ValueError("this notebook has no code")
+    return {
+        n: source
+        for n, source in enumerate(cells, 1)
+        if not all(_CHECK.fullmatch(line) for line in source.splitlines())
+    }
+
+
+def _without_outputs(part: dict) -> dict:
+    return part | {"outputs": []} if "outputs" in part else part
+
+
+def hidden(path: Path) -> bool:
+    """Whether this is a checkpoint, or what macOS puts into its archives."""
+    return any(part.startswith((".", "__MACOSX")) for part in path.parts)
+
+
+def _copy(folder: Path, to: Path) -> None:
+    with suppress(shutil.Error):  # of what is neither file nor folder nor link, when all else is copied
+        shutil.copytree(folder, to, symlinks=True, ignore=shutil.ignore_patterns(".*", "__MACOSX"))
