@@ -15,7 +15,7 @@ SAMPLE = [
     (remedies, "remedies", "VAE", ("bound", "log_likelihood"), "active_units"),
     (divergences, "divergences", "ELBO", ("nll", "reconstruction", "kl", "mutual_information"), None),
     (layers, "layers", "VAE 1, 2 layers", ("nll", "elbo"), "active_units 0.1"),
-    (frozen, "frozen", "its own", ("L_1", "L_8", "L_64", "log_likelihood"), None),
+    (frozen, "frozen", "its own", ("L_8", "L_64", "log_likelihood"), None),
 ]
 
 

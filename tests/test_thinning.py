@@ -15,7 +15,7 @@ from vaelearn.metrics import gradient_draws
 from vaelearn.objectives import CIWAE, ELBO, IWAE, MIWAE, PIWAE, STL, VIMCO, VR, DReG, Thinned
 from vaelearn.thinning import keep
 
-K, M, B, R = 5, 2, 3, 3000
+K, M, B, R = 5, 2, 3, 10_000
 OBJECTIVES = [ELBO(K), STL(K), IWAE(K), VR(K, 0.4), MIWAE(K, M), CIWAE(K, 0.3), PIWAE(K, M), DReG(K)]
 MODELS = {
     "linear": lambda: vl.exact.LinearGaussian(data_dim=3, latent_dim=2),
@@ -39,6 +39,10 @@ def take_every_lot(monkeypatch):
 def scrambled_model(name):
     torch.manual_seed(0)
     model = scrambled(MODELS[name]())
+    if name == "linear":  # a q near the posterior: with one weight that holds all, w̃² is w̃
+        with torch.no_grad():
+            model.perfect_e_step()
+            model.c.add_(0.3), model.log_s.add_(0.2)
     return model, model.sample(B)[0]
 
 
@@ -56,7 +60,7 @@ def assert_right_on_average(monkeypatch, name, objective, c):
     take_every_lot(monkeypatch)
     thinned, many = gradients(model, Thinned(objective, c), x.repeat(R, 1))
     assert full.abs().max() > 0.1
-    torch.testing.assert_close(thinned, full, atol=6 * full.abs().max().item() / R, rtol=0)
+    torch.testing.assert_close(thinned, full, atol=20 * full.abs().max().item() / R, rtol=0)
     torch.testing.assert_close(many.bound[:B], one.bound)
     torch.testing.assert_close(many.e_step, one.e_step)
     torch.testing.assert_close(many.m_step, one.m_step)

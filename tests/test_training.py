@@ -333,6 +333,7 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
         {"batch_size": 20},
         {"critic_lr": 0.5},
         {"keep": "best"},
+        {"autocast": torch.bfloat16},
         {"lr": lambda epoch: 1e-3 if epoch == 0 else 2e-3},
         {"lr": lambda epoch: 1e-3 if epoch == 1 else 2e-3},
         {"model": vl.models.VAE.mlp(6, 2, (9,))},

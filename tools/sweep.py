@@ -25,6 +25,8 @@ def shift_seeds(by: int) -> None:
     import numpy as np
     import torch
 
+    from vaelearn import training
+
     def moved(seed):
         own = sys._getframe(2).f_globals["__name__"] == "vaelearn.data"
         return seed if own or not isinstance(seed, int | np.integer) else int(seed) + by
@@ -40,6 +42,9 @@ def shift_seeds(by: int) -> None:
     def shifted(function):
         return lambda seed=None: function(moved(seed))
 
+    # fit seeds the generators that are there already, and those no class of ours can stand for.
+    random_state = training.random_state
+    training.random_state = lambda seed, device: random_state(seed + by, device)
     torch.Generator, np.random.RandomState = Generator, RandomState
     for module, name in (
         (torch, "manual_seed"),

@@ -351,7 +351,7 @@ class State:
         autocast: torch.dtype | None = None,
     ):
         self.run, self.critic, self.batch_size, self.best = run, critic, batch_size, {}
-        # No cache of cast weights: it would outlive `no_grad`, and hand the step copies without a gradient.
+        # No cache of cast weights: some versions of torch hand a copy made under `no_grad` to what follows.
         settings = {"dtype": autocast, "enabled": autocast is not None, "cache_enabled": False}
         self.precision = partial(torch.autocast, run.device.split(":")[0], **settings)
         objective = run.objective

@@ -393,7 +393,7 @@ for name, bound in estimates.items():
 
 # %%
 def thin(shares, c):
-    """shares (N, B) >= 0, c > 0 -> W (N, B), whose mean over coins is shares."""
+    """shares (N, B) >= 0, c > 0 -> W (N, B), whose mean over coins is shares"""
     # BEGIN SOLUTION
     pi = (c * shares).clamp(max=1)
     kept = torch.rand_like(pi) < pi
