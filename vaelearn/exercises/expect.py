@@ -50,7 +50,8 @@ def close(value, truth, what: str, mistakes: Mistakes | None = None, tolerance: 
     truth = torch.as_tensor(truth, dtype=torch.float64).detach()
     value, tolerance = _numbers(value, what, tolerance)
     fits = _squeezed(value.shape) == _squeezed(truth.shape)
-    if fits and _near(value, truth, tolerance):
+    # Only a mistake may be nan; so may a truth that is computed from an answer, and that proves nothing.
+    if fits and not value.isnan().any() and _near(value, truth, tolerance):
         return
     for sentence, other in (mistakes or {}).items():
         if _near(value, torch.as_tensor(other, dtype=torch.float64), tolerance):
@@ -135,12 +136,12 @@ def _near(value: Tensor, truth: Tensor, tolerance: float) -> bool:
     truth = truth.reshape(value.shape)
     finite = truth[truth.isfinite()].abs()
     scale = float(finite.max()) if len(finite) else 0.0
-    return torch.allclose(value, truth, rtol=0, atol=tolerance * (scale or 1.0))
+    return torch.allclose(value, truth, rtol=0, atol=tolerance * (scale or 1.0), equal_nan=True)
 
 
 def _finite(value: Tensor, truth: Tensor, what: str) -> None:
     bad = value[~value.isfinite()]
-    if bad.isnan().any() or len(bad) and truth.isfinite().all():
+    if bad.isnan().any() or (len(bad) and truth.isfinite().all()):
         kind = "nan" if bad.isnan().any() else str(float(bad[0]))
         raise Wrong(
             f"{what} holds {kind}. Did something overflow, underflow to 0 before a log, or divide by 0?"
