@@ -30,14 +30,15 @@ def lab(tmp_path_factory):
     with (folder / "log").open("w") as log:
         server = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
     try:
-        for _ in range(1800):  # some seconds, on a quiet machine
-            if found := re.search(r"http://127\.0\.0\.1:\d+/", (folder / "log").read_text("utf8")):
-                break
-            assert server.poll() is None, (folder / "log").read_text("utf8")
+        address = re.compile(r"http://127\.0\.0\.1:\d+/")
+        until = time.monotonic() + 300  # ten seconds, on a quiet machine
+        while not (found := address.search((folder / "log").read_text("utf8"))):
+            assert server.poll() is None and time.monotonic() < until, (folder / "log").read_text("utf8")
             time.sleep(0.1)
         yield found[0]
     finally:
-        os.killpg(server.pid, 15)
+        if server.poll() is None:
+            os.killpg(server.pid, 15)
         server.wait(20)
 
 
