@@ -73,7 +73,7 @@ def test_every_link_inside_the_book_leads_somewhere(html, name):
             assert unquote(address.fragment) in places(html, target.stem), link["href"]
 
 
-@every_chapter
+@pytest.mark.parametrize("name", [name for name in CHAPTERS if name[0].isdigit()])
 def test_the_graded_set_of_a_chapter_can_be_downloaded_from_its_page(html, name):
     links = parse(html, name).select(f"article a.download[href$='{name}.ipynb']")
     assert len(links) == 1
@@ -85,7 +85,7 @@ def test_every_figure_has_alt_text_and_every_output_figure_a_caption(html, name)
     page = parse(html, name)
     for image in page.find_all("img"):
         assert image.get("alt", "").strip(), f"img without alt text: {image.get('src')}"
-    for svg in page.select(".bd-article svg"):
+    for svg in page.select(".bd-article svg:not([aria-hidden=true])"):
         named = [svg, *svg.find_parents(role="img")]
         assert any(t.get("role") == "img" and t.get("aria-label", "").strip() for t in named)
     for picture in page.select(".cell_output :is(img, svg, canvas, .vl-figure)"):

@@ -18,7 +18,7 @@ from markdown_it import MarkdownIt
 
 from tools import names
 
-CHAPTERS = sorted(path.stem for path in (ROOT / "book").glob("*.ipynb"))
+CHAPTERS = sorted(path.stem for path in (ROOT / "book").glob("[0-9]*.ipynb"))
 MYST = re.compile(
     r"^\s*(?:>\s*)*(?::{3,}|`{3,}\{)|\{[a-z]+(?::[a-z]+)?\}`|^\([\w:-]+\)=$|\$\$ ?\([\w:-]+\)$", re.M
 )
@@ -169,7 +169,10 @@ def published(build, tmp_path_factory):
 def test_with_two_addresses_a_chapter_opens_elsewhere(published, html):
     name = "05_importance_weighting"
     page = BeautifulSoup((published / f"{name}.html").read_text("utf8"), "html.parser")
-    links = {link.get_text(strip=True): link["href"] for link in page.select(".header-article a[href^=http]")}
+    links = {
+        link.get_text(strip=True): link["href"]
+        for link in page.select(".article-header-buttons a[href^=http]")
+    }
     notebook = f"_sources/{name}.ipynb"
     assert (published / notebook).exists()
     assert links == {
@@ -196,7 +199,7 @@ def test_with_two_addresses_a_chapter_opens_elsewhere(published, html):
         }
     assert "book.example" not in (html / f"{name}.html").read_text("utf8")
     bare = BeautifulSoup((html / f"{name}.html").read_text("utf8"), "html.parser")
-    assert not bare.select(".header-article a[href^=http]")
+    assert not bare.select(".article-header-buttons a[href^=http]")
     assert not bare.select("link[rel=canonical]")
 
 

@@ -52,7 +52,11 @@ def methods(cls: type) -> dict[str, object]:
 def anchor(module: ModuleType, name: str) -> str:
     """Its place on the page: in small letters, where `MMD` and `mmd` must still be two."""
     kind = "-class" if inspect.isclass(getattr(module, name)) else ""
-    return f"{module.__name__}.{name}{kind}".replace("vaelearn.", "vl-", 1).replace(".", "-").lower()
+    return (
+        f"{module.__name__}.{name}{kind}".replace("vaelearn.", "vl-", 1)
+        .translate(str.maketrans("._", "--"))
+        .lower()
+    )
 
 
 def text_of(thing) -> str:
