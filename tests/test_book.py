@@ -172,7 +172,8 @@ def test_every_slider_moves_its_picture(visit, name):
     picture_alone = "label, input, output { opacity: 0 }"
     with visit(name) as (page, problems):
         figures = page.locator(".vl-figure:has(input[type=range])")
-        assert figures.count(), "a chapter has at least one figure to move"
+        numbered = name[0].isdigit()  # an appendix may do without
+        assert figures.count() or not numbered, "a chapter has at least one figure to move"
         for figure in figures.all():
             for slider in figure.locator("input[type=range]").all():
                 before = figure.screenshot(style=picture_alone)
