@@ -108,17 +108,14 @@ answers.plain = plain
 ERROR = 'raise ValueError("\\udcff \\x00 \\x1b[31m;=1+1;+cmd|X;\\n=2+2\\t@SUM(1)\\u2028=3+3 <b>")'
 
 
+# Of the marking process: writes into its report, which has no name, and ends it.
 FORGE = """
-import json, os, struct
+import json, os, signal
 said = {"questions": {f"q{n}": [3, 3, []] for n in range(1, 7)}}
-said = json.dumps(said).encode()
-for fd in range(3, 64):
-    try:
-        pipe = os.open(f"/proc/{os.getppid()}/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK)
-        if "pipe" in os.readlink(f"/proc/self/fd/{pipe}") or "socket" in os.readlink(f"/proc/self/fd/{pipe}"):
-            os.write(pipe, struct.pack("!i", len(said)) + said)
-    except OSError as error:
-        pass
+found = [f"/proc/{os.getppid()}/fd/{fd}" for fd in range(3, 64)]
+for file in [file for file in found if os.path.islink(file) and "(deleted)" in os.readlink(file)]:
+    open(file, "w").write(json.dumps(said))
+    os.kill(os.getppid(), signal.SIGKILL)
 """
 # What root has more than others is taken from the marking process too, and then it starts kernels as it is.
 ORDINARY = ["setpriv", *apart.NO_RIGHTS] if apart.somebody(0)[0] else []

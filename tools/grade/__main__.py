@@ -39,12 +39,10 @@ def main() -> None:
     tests = sorted(autograder.glob("tests/q*.py"))
     if not tests:
         parser.error(f"no autograder for chapter {args.chapter}: `make assign` builds those of 1 to 11")
-    if not args.folder.is_dir():
-        parser.error(f"{args.folder} is not a folder")
     folder = args.folder.resolve()
-    paths = sorted(p for p in folder.iterdir() if not hidden(p.relative_to(folder)))
+    paths = sorted(path for path in folder.glob("*") if not hidden(Path(path.name)))
     if not paths:
-        parser.error(f"{args.folder} is empty: put one notebook per learner into it")
+        parser.error(f"nothing lies in {args.folder}: put one notebook per learner into it")
     twice = [name for name, times in Counter(map(learner, paths)).items() if times > 1]
     if twice:
         parser.error(f"these names stand for two submissions each: {', '.join(twice)}")
@@ -55,7 +53,6 @@ def main() -> None:
     limits = Limits(args.seconds, args.total_seconds, int(args.gigabytes * 2**30))
 
     keep_private()
-    _, user = somebody(0)
     try:
         how = tests, limits, seed
         reports = list(tqdm(mark_all(paths, max(1, args.jobs), *how), "graded", len(paths)))
@@ -70,7 +67,8 @@ def main() -> None:
     for report in reports:
         write_page(report, args.chapter, out / page_name(report.learner))
     print(f"{len(reports)} submissions, seed {seed}: {out / 'marks.csv'} and a report per learner beside it.")
-    print(f"They ran as {'users of their own' if user else 'you'}: book/teaching.md says what that means.")
+    who = "users of their own" if somebody(0)[1] else "you"
+    print(f"They ran as {who}: book/teaching.md says what that means.")
 
 
 if __name__ == "__main__":
