@@ -19,20 +19,17 @@ from .report import page_name, write_marks, write_page
 from .session import Limits, NoKernel
 from .submission import hidden
 
-AUTOGRADERS = Path(__file__).resolve().parents[2] / "_build" / "exercises"
-
 
 def main() -> None:
     parser = argparse.ArgumentParser("python -m tools.grade", description="Grade a folder of submissions.")
-    add = parser.add_argument
-    add("chapter", type=int, help="the chapter whose exercises these are")
-    add("folder", type=Path, help="one notebook, or folder with a notebook, per learner")
-    add("--out", type=Path, help="where marks and reports go (default: FOLDER-marks)")
-    add("--jobs", type=int, default=max(1, (os.cpu_count() or 2) // 2), help="at a time")
-    add("--seconds", type=float, default=Limits.call, help="for one cell or call")
-    add("--total-seconds", type=float, default=Limits.submission, help="for a submission")
-    add("--gigabytes", type=float, default=Limits.memory / 2**30, help="of memory")
-    add("--autograders", type=Path, default=AUTOGRADERS, help="what assign.py made")
+    parser.add_argument("chapter", type=int, help="the chapter whose exercises these are")
+    parser.add_argument("folder", type=Path, help="one notebook, or folder with a notebook, per learner")
+    parser.add_argument("--out", type=Path, help="where marks and reports go (default: FOLDER-marks)")
+    parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 2) // 2), help="at a time")
+    parser.add_argument("--seconds", type=float, default=Limits.call, help="for one cell or call")
+    parser.add_argument("--total-seconds", type=float, default=Limits.submission, help="for a submission")
+    parser.add_argument("--gigabytes", type=float, default=Limits.memory / 2**30, help="of memory")
+    parser.add_argument("--autograders", type=Path, default="_build/exercises", help="what assign.py made")
     args = parser.parse_args()
 
     autograder = args.autograders / f"{args.chapter:02d}" / "autograder"
@@ -50,11 +47,10 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     # No argument: those of a process are there for all to read.
     seed = os.environ.pop("SEED", "") or secrets.token_hex(8)
-    limits = Limits(args.seconds, args.total_seconds, int(args.gigabytes * 2**30))
+    how = tests, Limits(args.seconds, args.total_seconds, int(args.gigabytes * 2**30)), seed
 
     keep_private()
     try:
-        how = tests, limits, seed
         reports = list(tqdm(mark_all(paths, max(1, args.jobs), *how), "graded", len(paths)))
         (control,) = mark_all(list(autograder.glob("*.ipynb")), 1, *how)
         if control.total < control.possible or not control.possible:

@@ -1,6 +1,6 @@
 """A learner's side: the kernel that a notebook runs in. It is told nothing that marks hang on.
 
-`python -P kernel.py -f CONNECTION`. Beside what every kernel does, its shell has `answer(request)`: what a
+`python kernel.py -f CONNECTION`. Beside what every kernel does, its shell has `answer(request)`: what a
 learner's name stands for, asked by a probe, as plain data.
 """
 
@@ -8,6 +8,7 @@ import base64
 import io
 import pickle
 import signal
+import sys
 from functools import partial
 from importlib import import_module
 
@@ -35,6 +36,7 @@ def answer(namespace, request):
 
 
 def main():
+    sys.path[0] = ""  # what lies beside the notebook, not what lies beside this file
     # A shell starts its background jobs deaf to it, and their children inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # Checks come when the notebook has run; a learner's own would only take time.

@@ -35,8 +35,7 @@ def mark(path: Path, home: Path, number: int, tests: list[Path], limits: Limits,
     report = Report(learner(path), remarks=submission.remarks)
     for test in tests:
         # Who knows a question's instances knows neither the seed nor another question's.
-        digest = hashlib.sha256(f"{seed} {test.stem}".encode()).digest()
-        submission.seed = int.from_bytes(digest[:6])
+        submission.seed = int(hashlib.sha256(f"{seed} {test.stem}".encode()).hexdigest()[:12], 16)
         result = Checker.check(str(test), NBMetadataConfig(), global_env=submission)
         report.questions[result.name] = result.score, result.possible, _said(result)
     report.seconds = time.monotonic() - begin
@@ -58,7 +57,7 @@ class Marking:
 
     def __init__(self, number: int, path: Path, *how):
         self.learner, self.user = learner(path), somebody(number)[1]
-        self.home, self.file = Path(tempfile.mkdtemp(prefix="vaelearn-")), tempfile.TemporaryFile()
+        self.home, self.file = Path(tempfile.mkdtemp(prefix="vaelearn-")), tempfile.TemporaryFile(buffering=0)
         arguments = self.file, path, self.home, number, *how
         self.process = multiprocessing.get_context("fork").Process(target=_mark_into, args=arguments)
         self.process.start()
@@ -103,6 +102,7 @@ def _mark_into(file, path, home, number, tests, limits, seed):
     keep_private()
     for kind, most in {"DATA": limits.memory, "FSIZE": FILE_BYTES, "CORE": 0}.items():
         resource.setrlimit(getattr(resource, f"RLIMIT_{kind}"), (most, most))
+    tempfile.tempdir = str(home)  # where torch.compile, for one, would leave a folder of its own
     # A forked process may not start the threads of its parent's pool.
     torch.set_num_threads(1)
     try:
@@ -112,4 +112,3 @@ def _mark_into(file, path, home, number, tests, limits, seed):
     except Exception as error:
         said = {"remarks": [f"marking failed on this one ({type(error).__name__}: {error})"[:TEXT]]}
     file.write(json.dumps(said).encode())
-    file.flush()

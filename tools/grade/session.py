@@ -5,7 +5,6 @@ import io
 import os
 import pickle
 import queue
-import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from .apart import somebody
 GRACE = 5.0  # seconds to react to an interrupt, as Ctrl-C would give, before the process is ended
 START = 120.0  # seconds for a kernel to begin: its imports are not the learner's time
 UNREADABLE = "answered with something unreadable"
-MANAGERS = "pipx uv uvx conda mamba micromamba pixi poetry apt apt-get brew sudo".split()
+MANAGERS = "pip pip3 pipx uv uvx conda mamba micromamba pixi poetry apt apt-get brew sudo".split()
 
 
 @dataclass
@@ -61,7 +60,7 @@ class Kernel:
         if user is not None:
             os.chmod(home, 0o711)  # to be passed through; it stays ours, so that nothing in it is exchanged
             subprocess.run(["chown", "-R", f"{user}:{user}", self.folder], check=True)
-        command += [sys.executable, "-P", Path(__file__).with_name("kernel.py"), "-f", file]
+        command += [sys.executable, Path(__file__).with_name("kernel.py"), "-f", file]
         where = {"cwd": self.folder / "work", "env": environment, "start_new_session": True}
         quiet = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
         self.process = subprocess.Popen(command, **where, **quiet)
@@ -71,13 +70,13 @@ class Kernel:
 
     def _environment(self) -> dict[str, str]:
         """What the kernel knows of this machine: package managers that do nothing, for one."""
-        bin, tmp, nothing = self.folder / "bin", self.folder / "tmp", shutil.which("true")
+        bin, tmp, nothing = self.folder / "bin", self.folder / "tmp", Path(__file__).with_name("nothing")
         bin.mkdir(), tmp.mkdir()
         for name in MANAGERS:
             (bin / name).symlink_to(nothing)
         return {
             "PATH": f"{bin}:{os.environ.get('PATH', os.defpath)}",
-            "PIP_PYTHON": nothing,  # whichever pip it is, it hands its work to this
+            "PIP_PYTHON": str(nothing),  # whichever pip it is, it hands its work to this
             "TMPDIR": str(tmp),
             **dict.fromkeys(("HOME", "IPYTHONDIR", "MPLCONFIGDIR"), str(self.folder)),
             "JPY_PARENT_PID": str(os.getpid()),
