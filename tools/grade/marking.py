@@ -15,9 +15,9 @@ from otter.execute import Checker
 from otter.nbmeta_config import NBMetadataConfig
 
 from .apart import end_children, keep_private, remove, somebody
-from .report import Report
+from .report import TEXT, Report
 from .session import Limits, NoKernel
-from .submission import TEXT, Submission
+from .submission import Submission
 
 MARGIN = 60.0  # seconds after a submission's own, then the process that marks it is ended
 REPORT_BYTES = 2**24

@@ -11,7 +11,7 @@ from string import Template
 from vaelearn.exercises import typeset
 
 PAGE = Template(Path(__file__).with_name("page.html").read_text("utf-8"))
-LONGEST = 2000  # characters of a cell of the sheet
+TEXT = 2000  # characters of a message, and of a cell of the sheet
 
 
 @dataclass
@@ -46,7 +46,7 @@ def write_marks(reports: list[Report], path: Path) -> None:
 
 def cell(text: str) -> str:
     """Text that a spreadsheet takes for one cell and no formula, whichever sign separates its cells."""
-    text = printable(text).replace(";", ",")[:LONGEST]
+    text = printable(text).replace(";", ",")[:TEXT]
     return f"'{text}" if text.lstrip().startswith(tuple("=+-@＝＋－＠")) else text
 
 

@@ -81,8 +81,7 @@ class Kernel:
             **dict.fromkeys(("HOME", "IPYTHONDIR", "MPLCONFIGDIR"), str(self.folder)),
             "JPY_PARENT_PID": str(os.getpid()),
             "MPLBACKEND": "agg",
-            "OMP_NUM_THREADS": "1",
-            "TORCH_COMPILE_DISABLE": "1",  # compiled or not, an answer is the same
+            **dict.fromkeys(("OMP_NUM_THREADS", "TORCH_COMPILE_DISABLE"), "1"),
         }
 
     def run(self, source: str, seconds: float) -> str:

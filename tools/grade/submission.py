@@ -11,9 +11,8 @@ import nbformat
 
 from vaelearn.exercises.answers import Answer, Wrong
 
+from .report import TEXT
 from .session import UNREADABLE, Kernel, Limits, NoKernel, Stopped
-
-TEXT = 2000  # characters of a message
 
 
 class Submission(dict):
