@@ -45,17 +45,7 @@ HABITS = """
 %store -r
 %connect_info
 %matplotlib widget
-%conda install -y tqdm
-%mamba install -y tqdm
-%uv pip install tqdm
-%pip uninstall -y -q no-such-package
-nothing = !pip --version; conda --version; mamba --version; uv --version; apt-get --version
-assert list(nothing) == [], nothing
-import asyncio, os, subprocess, sys
-pip = os.path.join(os.path.dirname(sys.executable), "pip")
-for command in [sys.executable, "-Im", "pip"], [pip]:
-    said = subprocess.run([*command, "uninstall", "-y", "no-such-package"], capture_output=True, text=True)
-    assert (said.returncode, said.stdout, said.stderr) == (0, "", ""), said
+import asyncio, os
 assert get_ipython().kernel and os.environ["JPY_PARENT_PID"]
 asyncio.create_task(asyncio.sleep(0))
 await asyncio.sleep(0)
@@ -65,8 +55,21 @@ for _ in tqdm.tqdm(range(3)):
     pass
 !echo from the shell
 assert grader.check("q1").passed
-print("x" * 10**7)
+print("x" * 10**6)
 torch.set_default_dtype(torch.float32)
+"""
+INSTALLS = """
+%conda install -y tqdm
+%mamba install -y tqdm
+%uv pip install tqdm
+%pip uninstall -y -q no-such-package
+nothing = !pip --version; conda --version; mamba --version; uv --version; apt-get --version
+assert list(nothing) == [], nothing
+import os, subprocess, sys
+pip = os.path.join(os.path.dirname(sys.executable), "pip")
+for command in [sys.executable, "-Im", "pip"], [pip]:
+    said = subprocess.run([*command, "uninstall", "-y", "no-such-package"], capture_output=True, text=True)
+    assert (said.returncode, said.stdout, said.stderr) == (0, "", ""), said
 """
 OTHER_WAYS = """
 import numpy as np
@@ -221,7 +224,8 @@ def klass(autograder, notebooks, temporary, tmp_path_factory):
     for name, notebook in whole.items():
         nbformat.write(notebook, folder / f"{name}.ipynb")
 
-    helped = with_cell(with_cell(solved, "def iwae", HABITS), "the end", OTHER_WAYS)
+    helped = with_cell(with_cell(solved, "def iwae", HABITS), "def iwae", INSTALLS)
+    helped = with_cell(helped, "the end", OTHER_WAYS)
     helped = with_cell(helped, "def first_order", "from helper import number\nassert number == 2")
     helped = with_cell(helped, "def loss_and_bound", "%%writefile late.py\nnumber = 3")
     helped = with_cell(helped, "def resample", "from late import number\nassert number == 3")
