@@ -1,7 +1,7 @@
 """What each label of the book is called, from the sources alone: `python tools/names.py`.
 
 JupyterLab shows one chapter at a time and cannot know that `thm:iw-bound` is Theorem 5.1, or that
-`burda2016` is Burda et al. [2016]. This writes both, and the names of all pages, to where the
+`burda2016` is Burda et al. [2016]. This writes both, and the titles of all pages, to where the
 extension in tools/jupyter reads them. A test compares with the pages of the built book.
 """
 
@@ -62,10 +62,21 @@ def citation(entry: Entry) -> str:
     return re.sub(r"[{}]", "", f"{who} [{entry.fields['year']}]")
 
 
+def title(path: Path) -> str:
+    """The heading of a page."""
+    text = (
+        nbformat.read(path, as_version=4).cells[0].source
+        if path.suffix == ".ipynb"
+        else path.read_text("utf-8")
+    )
+    return re.search(r"^# (.*)", text, re.M)[1]
+
+
 def main() -> None:
     citations = {key: citation(e) for key, e in parse_file(BOOK / "references.bib").entries.items()}
-    pages = [path.name for path in sorted(BOOK.iterdir()) if path.suffix in (".md", ".ipynb")]
-    names = {"labels": labels(), "citations": citations, "documents": dict.fromkeys(pages, True)}
+    pages = [path for path in sorted(BOOK.iterdir()) if path.suffix in (".md", ".ipynb")]
+    documents = {path.name: title(path) for path in pages}
+    names = {"labels": labels(), "citations": citations, "documents": documents}
     OUT.write_text(json.dumps(names, ensure_ascii=False, indent=1) + "\n", "utf-8")
 
 
