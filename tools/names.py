@@ -64,21 +64,20 @@ def citation(entry: Entry) -> str:
 
 def title(path: Path) -> str:
     """The heading of a page."""
-    text = (
-        nbformat.read(path, as_version=4).cells[0].source
-        if path.suffix == ".ipynb"
-        else path.read_text("utf-8")
-    )
+    text = path.read_text("utf-8") if path.suffix == ".md" else nbformat.read(path, 4).cells[0].source
     return re.search(r"^# (.*)", text, re.M)[1]
 
 
-def main() -> None:
+def names() -> dict[str, dict[str, str]]:
+    """What the extension reads, with the titles of all pages: {"glossary.md": "Glossary"}."""
     citations = {key: citation(e) for key, e in parse_file(BOOK / "references.bib").entries.items()}
     pages = [path for path in sorted(BOOK.iterdir()) if path.suffix in (".md", ".ipynb")]
-    documents = {path.name: title(path) for path in pages}
-    names = {"labels": labels(), "citations": citations, "documents": documents}
-    OUT.write_text(json.dumps(names, ensure_ascii=False, indent=1) + "\n", "utf-8")
+    return {
+        "labels": labels(),
+        "citations": citations,
+        "documents": {path.name: title(path) for path in pages},
+    }
 
 
 if __name__ == "__main__":
-    main()
+    OUT.write_text(json.dumps(names(), ensure_ascii=False, indent=1) + "\n", "utf-8")
