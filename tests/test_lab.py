@@ -61,7 +61,7 @@ def lab(tmp_path_factory):
 @pytest.fixture
 def open_notebook(browser, lab):
     """Open a notebook in a fresh JupyterLab, shown whole and with its kernel: the page, and its problems."""
-    with browser.new_context(viewport={"width": 1400, "height": 1000}) as context:
+    with browser.new_context(viewport={"width": 1400, "height": 1000}, reduced_motion="reduce") as context:
         page, problems = context.new_page(), []
         page.set_default_timeout(1000 * PATIENCE)
         page.on("pageerror", lambda error: problems.append(f"script: {error}"))
