@@ -10,13 +10,12 @@ from conftest import ROOT
 
 bs4 = pytest.importorskip("bs4")
 
-SOURCES = sorted(p for p in (ROOT / "book").iterdir() if p.suffix in (".md", ".ipynb"))
-PAGES = [source.stem for source in SOURCES]
-CHAPTERS = [source.stem for source in SOURCES if source.suffix == ".ipynb"]
+# Chapters first: so a page has one place in every list below, and pytest opens it once for all its tests.
+CHAPTERS, TEXTS = (sorted(p.stem for p in (ROOT / "book").glob(f"*.{kind}")) for kind in ("ipynb", "md"))
+PAGES = CHAPTERS + TEXTS
 MADE_BY_SPHINX = ["genindex", "index", "prf-prf", "search"]
 
 every_page = pytest.mark.parametrize("name", PAGES)
-every_chapter = pytest.mark.parametrize("name", CHAPTERS)
 both_ways = pytest.mark.parametrize("by", ["http", "file"])
 
 
@@ -97,16 +96,42 @@ def test_every_figure_has_alt_text_and_every_output_figure_a_caption(html, name)
 # In a browser ----------------------------------------------------------------------------
 
 
-@both_ways
-@pytest.mark.parametrize("name", PAGES + MADE_BY_SPHINX)
-def test_page_is_whole(visit, name, by):
-    with visit(name, by) as (page, problems):
-        assert page.locator("mjx-merror, [data-mjx-error]").count() == 0
-        unknown = page.locator("mjx-container [fill=red]")  # so MathJax shows an unknown macro
-        assert unknown.count() == 0, unknown.first.evaluate("e => e.closest('.math').outerHTML")
-        assert page.locator(".math:not(:has(mjx-container))").count() == 0, "maths not typeset"
-        assert "???" not in page.locator("body").inner_text()
+@pytest.fixture(scope="module")
+def desktop(visit, request):
+    """(page, problems): a page of the book over http, in the light, on a wide screen."""
+    with visit(request.param, "http", color_scheme="light") as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def phone(visit, request):
+    """(page, problems): a page of the book from its file, on a phone."""
+    small = {"width": 390, "height": 844}
+    with visit(request.param, "file", viewport=small, is_mobile=True, has_touch=True) as opened:
+        yield opened
+
+
+def on(fixture, names):
+    return pytest.mark.parametrize(fixture, names, indirect=True)
+
+
+def assert_whole(page, problems):
+    assert page.locator("mjx-merror, [data-mjx-error]").count() == 0
+    unknown = page.locator("mjx-container [fill=red]")  # so MathJax shows an unknown macro
+    assert unknown.count() == 0, unknown.first.evaluate("e => e.closest('.math').outerHTML")
+    assert page.locator(".math:not(:has(mjx-container))").count() == 0, "maths not typeset"
+    assert "???" not in page.locator("body").inner_text()
     assert not problems
+
+
+@on("desktop", PAGES + MADE_BY_SPHINX)
+def test_page_is_whole(desktop):
+    assert_whole(*desktop)
+
+
+@on("phone", PAGES + MADE_BY_SPHINX)
+def test_page_is_whole_as_a_file_on_a_phone(phone):
+    assert_whole(*phone)
 
 
 WIDER_THAN_THE_SCREEN = """() => {
@@ -118,13 +143,10 @@ WIDER_THAN_THE_SCREEN = """() => {
 }"""
 
 
-@every_page
-def test_nothing_is_wider_than_a_phone(visit, name):
-    phone = {"width": 390, "height": 844}
-    with visit(name, viewport=phone, is_mobile=True, has_touch=True) as (page, _):
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390, page.evaluate(
-            WIDER_THAN_THE_SCREEN
-        )
+@on("phone", PAGES)
+def test_nothing_is_wider_than_a_phone(phone):
+    page, _ = phone
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390, page.evaluate(WIDER_THAN_THE_SCREEN)
 
 
 # Paints each text's background, layer upon layer, on one pixel, then the text's own colour.
@@ -134,52 +156,54 @@ FAINT_TEXT = """() => {
     .map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
     .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
   const paint = color => { pen.fillStyle = color; pen.fillRect(0, 0, 1, 1); };
+  const contrastOf = (layers, color) => {
+    ["white", ...layers].forEach(paint);
+    const below = luminance();
+    paint(color);
+    const above = luminance();
+    return (Math.max(above, below) + 0.05) / (Math.min(above, below) + 0.05);
+  };
   const NO_TEXT = "script, style, mjx-container, .headerlink";
-  const faint = [];
+  const faint = [], known = {};  // contrast by colours: a page has few of them, and painting is slow
   for (const e of document.querySelectorAll(".bd-article *")) {
     const text = [...e.childNodes].filter(n => n.nodeType == 3).map(n => n.data).join("").trim();
     if (!text || !e.checkVisibility() || e.closest(NO_TEXT)) continue;
-    const layers = [];
+    const layers = [], svg = e.closest("svg"), color = getComputedStyle(e)[svg ? "fill" : "color"];
     for (let a = e; a; a = a.parentElement) layers.unshift(getComputedStyle(a).backgroundColor);
-    paint("white");
-    layers.forEach(paint);
-    const below = luminance(), svg = e.closest("svg");
-    paint(getComputedStyle(e)[svg ? "fill" : "color"]);
-    const above = luminance();
-    const contrast = (Math.max(above, below) + 0.05) / (Math.min(above, below) + 0.05);
+    const contrast = known[[...layers, color]] ??= contrastOf(layers, color);
     if (contrast < (svg ? 3 : 4.5)) faint.push(`${contrast.toFixed(2)}: ${text.slice(0, 60)}`);
   }
   return faint;
 }"""
 
 
-@every_page
-def test_light_and_dark_can_be_switched_and_read(visit, name):
-    with visit(name, color_scheme="light") as (page, problems):
-        theme = page.locator("html")
-        seen = set()
-        for _ in range(3):  # the button goes round: the system's choice, light, dark
-            page.locator("button.theme-switch-button:visible").first.click()
-            seen.add(theme.get_attribute("data-theme"))
-            page.wait_for_timeout(300)  # colours fade
-            assert page.evaluate(FAINT_TEXT) == [], theme.get_attribute("data-theme")
-        assert seen == {"light", "dark"}
+@on("desktop", PAGES)
+def test_light_and_dark_can_be_switched_and_read(desktop):
+    page, problems = desktop
+    page.add_style_tag(content="* { transition: none !important }")  # colours fade
+    theme, seen = page.locator("html"), set()
+    for _ in range(3):  # the button goes round: light, dark, the system's choice, which is light
+        page.locator("button.theme-switch-button:visible").first.click()
+        if (shown := theme.get_attribute("data-theme")) not in seen:
+            assert page.evaluate(FAINT_TEXT) == [], shown
+        seen.add(shown)
+    assert seen == {"light", "dark"}
     assert not problems
 
 
-@every_chapter
-def test_every_slider_moves_its_picture(visit, name):
+@on("desktop", CHAPTERS)
+def test_every_slider_moves_its_picture(desktop, request):
+    page, problems = desktop
     picture_alone = "label, input, output { opacity: 0 }"
-    with visit(name) as (page, problems):
-        figures = page.locator(".vl-figure:has(input[type=range])")
-        numbered = name[0].isdigit()  # an appendix may do without
-        assert figures.count() or not numbered, "a chapter has at least one figure to move"
-        for figure in figures.all():
-            for slider in figure.locator("input[type=range]").all():
-                before = figure.screenshot(style=picture_alone)
-                at_end = slider.input_value() == slider.get_attribute("max")
-                slider.press("Home" if at_end else "End")
-                assert figure.screenshot(style=picture_alone) != before
+    figures = page.locator(".vl-figure:has(input[type=range])")
+    numbered = request.node.callspec.params["desktop"][0].isdigit()  # an appendix may do without
+    assert figures.count() or not numbered, "a chapter has at least one figure to move"
+    for figure in figures.all():
+        for slider in figure.locator("input[type=range]").all():
+            before = figure.screenshot(style=picture_alone)
+            at_end = slider.input_value() == slider.get_attribute("max")
+            slider.press("Home" if at_end else "End")
+            assert figure.screenshot(style=picture_alone) != before
     assert not problems
 
 
@@ -196,15 +220,15 @@ def test_search_finds_a_word(visit, by):
     assert not problems
 
 
-@every_chapter
-def test_a_downloaded_chapter_knows_where_the_book_is(visit, name, html):
-    with visit(name) as (page, problems):
-        page.get_by_label("Download this page").click()
-        with page.expect_download() as download:
-            page.locator("a.btn-download-source-button").click()
-        saved = json.loads(download.value.path().read_text(encoding="utf8"))
-        assert download.value.suggested_filename == f"{name}.ipynb"
-        book = page.url.rsplit("/", 1)[0]
+@on("desktop", CHAPTERS)
+def test_a_downloaded_chapter_knows_where_the_book_is(desktop, html):
+    page, problems = desktop
+    page.get_by_label("Download this page").click()
+    with page.expect_download() as download:
+        page.locator("a.btn-download-source-button").click()
+    saved = json.loads(download.value.path().read_text(encoding="utf8"))
+    book, name = page.url.removesuffix(".html").rsplit("/", 1)
+    assert download.value.suggested_filename == f"{name}.ipynb"
     first = "".join(saved["cells"][0]["source"])
     assert f'BOOK = "{book}"' in first
     built = json.loads((html / "_sources" / f"{name}.ipynb").read_text(encoding="utf8"))
