@@ -84,7 +84,7 @@ def browser(tmp_path_factory):
 
 @pytest.fixture
 def visit(browser, site):
-    """`with visit("intro", by="http") as (page, problems)`: a page, typeset and at rest.
+    """`with visit("intro", by="http") as (page, problems)`: a page, typeset, fitted and at rest.
 
     `problems` grows with each error in the console, each request that fails and
     each request that leaves the book. Options go to Playwright's `new_context`.
@@ -114,7 +114,7 @@ def visit(browser, site):
             page.on("pageerror", lambda error: problems.append(f"script: {error}"))
             page.on("requestfailed", lambda request: problems.append(f"failed: {request.url}"))
             page.goto(f"{site[by]}/{name}.html{query}", wait_until="networkidle")
-            page.evaluate("() => window.MathJax?.startup?.promise")
+            page.wait_for_function("document.documentElement.dataset.fitted !== undefined")
             yield page, problems
 
     return visit

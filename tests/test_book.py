@@ -1,5 +1,6 @@
 """The built book, page by page, as a reader meets it: in a browser, on a phone, in the dark."""
 
+import ast
 import json
 import re
 from functools import cache
@@ -23,6 +24,12 @@ both_ways = pytest.mark.parametrize("by", ["http", "file"])
 @cache
 def parse(html, name):
     return bs4.BeautifulSoup((html / f"{name}.html").read_text(encoding="utf8"), "html.parser")
+
+
+def cells_of(name):
+    """The cells of a chapter, each one's source as one text."""
+    cells = json.loads((ROOT / "book" / f"{name}.ipynb").read_text("utf-8"))["cells"]
+    return [cell | {"source": "".join(cell["source"])} for cell in cells]
 
 
 # Without a browser -----------------------------------------------------------------------
@@ -94,6 +101,44 @@ def test_every_figure_has_alt_text_and_every_output_figure_a_caption(html, name)
         assert caption and caption.get_text(strip=True), f"no caption: {str(picture)[:200]}"
 
 
+@every_page
+def test_a_double_bar_in_a_table_stays_double(name):
+    # A backslash and a bar in a Markdown table are one bar, in a formula too: write \Vert.
+    text = (ROOT / "book" / f"{name}.md").read_text("utf-8") if name not in CHAPTERS else ""
+    for cell in cells_of(name) if name in CHAPTERS else ():
+        text += cell["source"] + "\n" if cell["cell_type"] == "markdown" else ""
+    assert not re.findall(r"^\|.*\\\|.*$", text, flags=re.MULTILINE)
+
+
+@every_chapter
+def test_an_answer_waits_for_the_guess_in_jupyter_too(name):
+    waiting = answered = False
+    for cell in cells_of(name):
+        if cell["cell_type"] == "code" and waiting:
+            answered = True
+            hidden = cell["metadata"].get("jupyter", {}).get("outputs_hidden")
+            assert hidden or not cell["outputs"], f"cell {cell['id']} answers at once"
+        elif cell["cell_type"] == "markdown":
+            asks, heading = ":class: predict" in cell["source"], cell["source"].startswith("#")
+            waiting = asks or (waiting and not answered and not heading)
+            answered = False
+
+
+@every_chapter
+def test_cells_that_only_check_are_folded(name):
+    def checks(node):
+        inner = node.body if isinstance(node, ast.For | ast.With) else [node]
+        return any(isinstance(statement, ast.Assert) for statement in inner)
+
+    for cell in cells_of(name):
+        if cell["cell_type"] == "markdown" or cell["outputs"]:
+            continue
+        lines = [(n.end_lineno - n.lineno + 1, checks(n)) for n in ast.parse(cell["source"]).body]
+        if 2 * sum(n for n, check in lines if check) >= sum(n for n, _ in lines):
+            tags = cell["metadata"].get("tags", [])
+            assert any(tag.startswith("hide-") for tag in tags), f"cell {cell['id']} is open"
+
+
 # In a browser ----------------------------------------------------------------------------
 
 
@@ -117,14 +162,51 @@ WIDER_THAN_THE_SCREEN = """() => {
     .map(e => e.outerHTML.slice(0, 120));
 }"""
 
+# What lies beyond the edge of a box that clips it, by how many pixels, where nothing shows that there
+# is more: that box neither fades there nor is it gone past. On paper nothing can be scrolled to.
+CUT = """async paper => {
+  document.querySelectorAll("details").forEach(e => { e.open = true; });
+  document.querySelectorAll(".toggle-hidden").forEach(e => e.classList.remove("toggle-hidden"));
+  document.querySelectorAll(".vl-answer").forEach(e => e.removeAttribute("hidden"));
+  if (paper) dispatchEvent(new Event("beforeprint"));
+  for (let frame = 0; frame < 3; frame++) await new Promise(requestAnimationFrame);
+  const beyond = (e, width) => {
+    const left = e.getBoundingClientRect().left;
+    for (let box = e; box && !box.matches("article"); box = box.parentElement) {
+      if (getComputedStyle(box).overflowX === "visible") continue;
+      const over = left + width - box.getBoundingClientRect().left - box.clientLeft - box.clientWidth;
+      if (over > 1) return box.matches(".vl-more") && !paper ? 0 : over;
+    }
+    return left + width > innerWidth + 1 ? left + width - innerWidth : 0;
+  };
+  const found = [], all = "mjx-container > svg, table, .vl-figure svg, img, pre";
+  for (const e of document.querySelectorAll(`.bd-article :is(${all})`)) {
+    if (!e.checkVisibility()) continue;
+    const over = beyond(e, Math.max(e.scrollWidth, e.getBoundingClientRect().width));
+    const words = e.closest(".math")?.tex ?? e.textContent;
+    if (over) found.push(`${Math.round(over)} px of ${e.tagName}: ${words.slice(0, 100)}`);
+  }
+  return found;
+}"""
+SCROLLING_FORMULAS = "document.querySelectorAll('mjx-container.vl-more').length"
+
 
 @every_page
-def test_nothing_is_wider_than_a_phone(visit, name):
-    phone = {"width": 390, "height": 844}
-    with visit(name, viewport=phone, is_mobile=True, has_touch=True) as (page, _):
+def test_nothing_is_cut_on_a_phone_a_laptop_or_paper(visit, name):
+    with visit(name, viewport={"width": 1280, "height": 800}) as (page, problems):
+        assert page.evaluate(CUT, False) == []
+        assert page.evaluate(SCROLLING_FORMULAS) == 0
+        page.set_viewport_size({"width": 390, "height": 844})
+        assert page.evaluate(CUT, False) == []
+        assert page.evaluate(SCROLLING_FORMULAS) <= 3
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, page.evaluate(
             WIDER_THAN_THE_SCREEN
         )
+        page.emulate_media(media="print")
+        page.set_viewport_size({"width": 680, "height": 900})  # A4 less two margins of 15 mm
+        assert page.evaluate(CUT, True) == []
+        assert page.locator("mjx-container[tabindex='0']").count() == 0, "a formula is a tab stop"
+    assert not problems
 
 
 # Paints each text's background, layer upon layer, on one pixel, then the text's own colour.
@@ -153,9 +235,13 @@ FAINT_TEXT = """() => {
 }"""
 
 
+SHOW_ANSWERS = "document.querySelectorAll('.vl-answer').forEach(e => e.removeAttribute('hidden'))"
+
+
 @every_page
 def test_light_and_dark_can_be_switched_and_read(visit, name):
     with visit(name, color_scheme="light") as (page, problems):
+        page.evaluate(SHOW_ANSWERS)
         theme = page.locator("html")
         seen = set()
         for _ in range(3):  # the button goes round: the system's choice, light, dark
@@ -171,6 +257,7 @@ def test_light_and_dark_can_be_switched_and_read(visit, name):
 def test_every_slider_moves_its_picture(visit, name):
     picture_alone = "label, input, output { opacity: 0 }"
     with visit(name) as (page, problems):
+        page.evaluate(SHOW_ANSWERS)
         figures = page.locator(".vl-figure:has(input[type=range])")
         numbered = name[0].isdigit()  # an appendix may do without
         assert figures.count() or not numbered, "a chapter has at least one figure to move"
@@ -180,6 +267,25 @@ def test_every_slider_moves_its_picture(visit, name):
                 at_end = slider.input_value() == slider.get_attribute("max")
                 slider.press("Home" if at_end else "End")
                 assert figure.screenshot(style=picture_alone) != before
+    assert not problems
+
+
+@every_chapter
+def test_an_answer_waits_for_the_guess(visit, name):
+    with visit(name) as (page, problems):
+        for box in page.locator(".bd-article .predict").all():
+            answer = box.locator("xpath=following-sibling::*[1][contains(@class, 'vl-answer')]")
+            assert answer.locator(".cell_output").count(), box.inner_text()
+            assert not answer.locator(".cell_output").first.is_visible()
+        guess = page.locator(".predict textarea").first
+        guess.fill("About two.")
+        page.reload(wait_until="load")
+        page.get_by_role("button", name="I wrote it down: show").first.click()
+        answer = page.locator(".vl-answer").first
+        assert answer.locator(".vl-guess").inner_text() == "You guessed: About two."
+        assert answer.locator(".cell_output").first.is_visible()
+        page.get_by_role("button", name="Hide the answer").first.click()
+        assert not answer.locator(".cell_output").first.is_visible()
     assert not problems
 
 
