@@ -251,7 +251,7 @@ with grader.after("q4"):
             camera.A.copy_((1 + spoilt) * A * noise)
             gap = camera.log_prob(x) - camera.elbo(x)
             print(
-                f"A times {1 + spoilt}: gap {gap.min():.3f} to {gap.max():.3f} nats"
+                f"A · {1 + spoilt}: gap {gap.min():.3f} to {gap.max():.3f} nats"
             )
 
 # %% [markdown]

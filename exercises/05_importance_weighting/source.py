@@ -312,7 +312,7 @@ with grader.after("q6"):
     for K in (1, 4, 16, 30):
         gap = p.log() - exact_bound(values, probabilities, K)
         print(
-            f"K = {K:2d}: gap {gap:.5f}   Var[w] / 2Kp² {variance / (2 * K):.5f}"
+            f"K = {K:2d}: gap {gap:.5f}  Var[w] / 2Kp² {variance / (2 * K):.5f}"
         )
 
 # %% [markdown]

@@ -270,7 +270,7 @@ with grader.after("q3"):
     print("mean gradient in log d:  ELBO   biased STL   DReG × K")
     for name, d in landing(1.0, rho).items():
         z = math.sqrt(d) * torch.randn(K, 8000, 2)
-        # The path, ½ z·∇ log r; for these Gaussians it is log r plus a constant.
+        # The path, ½ z·∇ log r: for these Gaussians log r plus a constant.
         path = 0.5 * (z.square().sum(-1) / d - (z @ precision * z).sum(-1))
         w = path.softmax(0)
         rows = path.mean(0), (w * path).sum(0), K * (w**2 * path).sum(0)
