@@ -2,7 +2,8 @@
 // and signs, then set smaller, down to what can still be read. What is wider even so scrolls, as wide
 // tables, code and figures do, and fades at the edge beyond which there is more.
 (() => {
-  const SMALLEST = 0.7, PREFERRED = 0.85; // of the size that it would have on a wide page
+  const SMALLEST = 0.7; // of the size that it would have on a wide page
+  const preferred = room => (room < 400 ? 0.85 : 0.95); // on a phone rather smaller than in many lines
   const RELATIONS = /^(=|<|>|\\(le|ge|leq|geq|ne|sim|approx|equiv|propto|to|ll|gg|Rightarrow|Longrightarrow|iff|overset|stackrel|xrightarrow|in))$/;
   const SIGNS = /^([-+]|\\(cdot|times|pm))$/;
   const OPENS = /^([([]|\\\{|\\(langle|lfloor|lceil))$/, CLOSES = /^([)\]]|\\\}|\\(rangle|rfloor|rceil))$/;
@@ -82,8 +83,8 @@
     whole.style.fontSize = "";
     room ??= whole.clientWidth;
     const ex = natural(whole) / exes(whole);
-    if (natural(whole) * PREFERRED > room) {
-      const set = typeset(broken(math.tex, room / PREFERRED / ex), true);
+    if (natural(whole) * preferred(room) > room) {
+      const set = typeset(broken(math.tex, room / preferred(room) / ex), true);
       if (!set.querySelector("[data-mml-node=merror]") && exes(set) < exes(whole)) whole.replaceWith(set);
     }
     shrink(math.querySelector("mjx-container"), room);
