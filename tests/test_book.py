@@ -188,6 +188,14 @@ CUT = """async paper => {
   }
   return found;
 }"""
+# Formulas that have lost or changed a sign where they were broken into lines.
+CHANGED = """() => {
+  const sign = drawn => drawn.dataset.c ?? drawn.textContent;
+  const signs = boxes => boxes.flatMap(box => [...box.querySelectorAll("use, text")].map(sign)).join();
+  const changed = math => signs([math.whole]) !== signs([...math.querySelectorAll("mjx-container")]);
+  return [...document.querySelectorAll(".bd-article .math")].filter(math => math.whole && changed(math))
+    .map(math => math.tex);
+}"""
 SCROLLING_FORMULAS = "document.querySelectorAll('mjx-container.vl-more').length"
 
 
@@ -199,6 +207,7 @@ def test_nothing_is_cut_on_a_phone_a_laptop_or_paper(visit, name):
         page.set_viewport_size({"width": 390, "height": 844})
         assert page.evaluate(CUT, False) == []
         assert page.evaluate(SCROLLING_FORMULAS) <= 3
+        assert page.evaluate(CHANGED) == []
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, page.evaluate(
             WIDER_THAN_THE_SCREEN
         )

@@ -12,19 +12,19 @@
   function pieces(tex, level) {
     const cut = [""];
     let braces = 0, brackets = 0, operand = false; // is there something that a sign could join?
-    for (const [token] of tex.matchAll(/\\begin\{\w+\*?\}|\\end\{\w+\*?\}|\\[a-zA-Z]+|\\.|&+|\s+|[^]/g)) {
-      const closing = /^(\}|\\end|\\right$)/.test(token);
+    for (const [token] of tex.matchAll(/\\(?:left|right)(?![a-zA-Z])\s*(?:\\[a-zA-Z]+|\\?.)|\\begin\{\w+\*?\}|\\end\{\w+\*?\}|\\[a-zA-Z]+|\\.|&+|\s+|[^]/g)) {
+      const closing = /^(\}|\\end\{|\\right(?![a-z]))/.test(token);
       if (closing) braces--;
       const outside = braces === 0 && (brackets === 0 || level > 3);
       const row = token === "\\\\" && braces === 0, space = /^\\q?quad$/.test(token);
       const operator = RELATIONS.test(token) || (level > 2 && operand && SIGNS.test(token));
       if (level === 0 ? row : level === 1 ? space && outside : operator && outside && operand) cut.push("");
       if (!row && !(level === 1 && space && outside)) cut[cut.length - 1] += token;
-      if (/^(\{|\\begin|\\left$)/.test(token)) braces++;
+      if (/^(\{|\\begin\{|\\left(?![a-z]))/.test(token)) braces++;
       if (braces === 0 && OPENS.test(token)) brackets++;
       if (braces === 0 && CLOSES.test(token)) brackets--;
       if (token.trim() && !/^\\([,;!: ]|big|Big|bigg|Bigg)/.test(token) && !space) {
-        operand = closing || !(RELATIONS.test(token) || SIGNS.test(token) || OPENS.test(token) || /^[{,:&]/.test(token));
+        operand = closing || !(RELATIONS.test(token) || SIGNS.test(token) || OPENS.test(token) || /^([{,:&^_]|\\left)/.test(token));
       }
     }
     return cut.filter(piece => piece.trim());
