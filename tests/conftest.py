@@ -23,6 +23,12 @@ HOW_TO_GET_CHROMIUM = (
     ".venv/bin/python -m playwright install chromium) or name one in the variable CHROMIUM"
 )
 
+# Formulas typeset and fitted to their boxes. On a machine at its limit that takes longer than any timeout.
+AT_REST = """() => new Promise(done => {
+  const look = () => "fitted" in document.documentElement.dataset ? done() : setTimeout(look, 20);
+  look();
+})"""
+
 
 def build_book(out, *options):
     """Build the book into `out`: (exit status, log, folder of pages)."""
@@ -114,7 +120,7 @@ def visit(browser, site):
             page.on("pageerror", lambda error: problems.append(f"script: {error}"))
             page.on("requestfailed", lambda request: problems.append(f"failed: {request.url}"))
             page.goto(f"{site[by]}/{name}.html{query}", wait_until="networkidle")
-            page.wait_for_function("document.documentElement.dataset.fitted !== undefined")
+            page.evaluate(AT_REST)
             yield page, problems
 
     return visit

@@ -7,7 +7,7 @@ from functools import cache
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from conftest import ROOT
+from conftest import AT_REST, ROOT
 
 bs4 = pytest.importorskip("bs4")
 
@@ -289,6 +289,7 @@ def test_an_answer_waits_for_the_guess(visit, name):
         guess = page.locator(".predict textarea").first
         guess.fill("About two.")
         page.reload(wait_until="load")
+        page.evaluate(AT_REST)
         page.get_by_role("button", name="I wrote it down: show").first.click()
         answer = page.locator(".vl-answer").first
         assert answer.locator(".vl-guess").inner_text() == "You guessed: About two."
