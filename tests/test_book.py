@@ -1,12 +1,13 @@
 """The built book, page by page, as a reader meets it: in a browser, on a phone, in the dark."""
 
+import ast
 import json
 import re
 from functools import cache
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from conftest import ROOT
+from conftest import AT_REST, ROOT
 
 bs4 = pytest.importorskip("bs4")
 
@@ -16,12 +17,19 @@ PAGES = CHAPTERS + TEXTS
 MADE_BY_SPHINX = ["genindex", "index", "prf-prf", "search"]
 
 every_page = pytest.mark.parametrize("name", PAGES)
+every_chapter = pytest.mark.parametrize("name", CHAPTERS)
 both_ways = pytest.mark.parametrize("by", ["http", "file"])
 
 
 @cache
 def parse(html, name):
     return bs4.BeautifulSoup((html / f"{name}.html").read_text(encoding="utf8"), "html.parser")
+
+
+def cells_of(name):
+    """The cells of a chapter, each one's source as one text."""
+    cells = json.loads((ROOT / "book" / f"{name}.ipynb").read_text("utf-8"))["cells"]
+    return [cell | {"source": "".join(cell["source"])} for cell in cells]
 
 
 # Without a browser -----------------------------------------------------------------------
@@ -93,7 +101,45 @@ def test_every_figure_has_alt_text_and_every_output_figure_a_caption(html, name)
         assert caption and caption.get_text(strip=True), f"no caption: {str(picture)[:200]}"
 
 
+@every_page
+def test_a_double_bar_in_a_table_stays_double(name):
+    # A backslash and a bar in a Markdown table are one bar, in a formula too: write \Vert.
+    text = (ROOT / "book" / f"{name}.md").read_text("utf-8") if name not in CHAPTERS else ""
+    for cell in cells_of(name) if name in CHAPTERS else ():
+        text += cell["source"] + "\n" if cell["cell_type"] == "markdown" else ""
+    assert not re.findall(r"^\|.*\\\|.*$", text, flags=re.MULTILINE)
+
+
+@every_chapter
+def test_cells_that_only_check_are_folded(name):
+    def checks(node):
+        inner = node.body if isinstance(node, ast.For | ast.With) else [node]
+        return any(isinstance(statement, ast.Assert) for statement in inner)
+
+    for cell in cells_of(name):
+        if cell["cell_type"] == "markdown" or cell["outputs"]:
+            continue
+        lines = [(n.end_lineno - n.lineno + 1, checks(n)) for n in ast.parse(cell["source"]).body]
+        if 2 * sum(n for n, check in lines if check) >= sum(n for n, _ in lines):
+            tags = cell["metadata"].get("tags", [])
+            assert any(tag.startswith("hide-") for tag in tags), f"cell {cell['id']} is open"
+
+
 # In a browser ----------------------------------------------------------------------------
+
+
+@every_chapter
+def test_an_answer_waits_for_the_guess_in_jupyter_too(name):
+    waiting = answered = False
+    for cell in cells_of(name):
+        if cell["cell_type"] == "code" and waiting:
+            answered = True
+            hidden = cell["metadata"].get("jupyter", {}).get("outputs_hidden")
+            assert hidden or not cell["outputs"], f"cell {cell['id']} answers at once"
+        elif cell["cell_type"] == "markdown":
+            asks, heading = ":class: predict" in cell["source"], cell["source"].startswith("#")
+            waiting = asks or (waiting and not answered and not heading)
+            answered = False
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +180,26 @@ def test_page_is_whole_as_a_file_on_a_phone(phone):
     assert_whole(*phone)
 
 
+@on("desktop", CHAPTERS)
+def test_an_answer_waits_for_the_guess(desktop):
+    page, problems = desktop
+    for box in page.locator(".bd-article .predict").all():
+        answer = box.locator("xpath=following-sibling::*[1][contains(@class, 'vl-answer')]")
+        assert answer.locator(".cell_output").count(), box.inner_text()
+        assert not answer.locator(".cell_output").first.is_visible()
+    guess = page.locator(".predict textarea").first
+    guess.fill("About two.")
+    page.reload(wait_until="load")
+    page.evaluate(AT_REST)
+    page.get_by_role("button", name="I wrote it down: show").first.click()
+    answer = page.locator(".vl-answer").first
+    assert answer.locator(".vl-guess").inner_text() == "You guessed: About two."
+    assert answer.locator(".cell_output").first.is_visible()
+    page.get_by_role("button", name="Hide the answer").first.click()
+    assert not answer.locator(".cell_output").first.is_visible()
+    assert not problems
+
+
 WIDER_THAN_THE_SCREEN = """() => {
   const clips = e => /auto|scroll|hidden/.test(getComputedStyle(e).overflowX);
   const inside = e => e && (clips(e) || inside(e.parentElement));
@@ -142,11 +208,51 @@ WIDER_THAN_THE_SCREEN = """() => {
     .map(e => e.outerHTML.slice(0, 120));
 }"""
 
+# What lies beyond the edge of a box that clips it, by how many pixels, where nothing shows that there
+# is more: that box neither fades there nor is it gone past. On paper nothing can be scrolled to.
+CUT = """async paper => {
+  document.querySelectorAll("details").forEach(e => { e.open = true; });
+  document.querySelectorAll(".toggle-hidden").forEach(e => e.classList.remove("toggle-hidden"));
+  document.querySelectorAll(".vl-answer").forEach(e => e.removeAttribute("hidden"));
+  if (paper) dispatchEvent(new Event("beforeprint"));
+  for (let frame = 0; frame < 3; frame++) await new Promise(requestAnimationFrame);
+  const beyond = (e, width) => {
+    const left = e.getBoundingClientRect().left;
+    for (let box = e; box && !box.matches("article"); box = box.parentElement) {
+      if (getComputedStyle(box).overflowX === "visible") continue;
+      const over = left + width - box.getBoundingClientRect().left - box.clientLeft - box.clientWidth;
+      if (over > 1) return box.matches(".vl-more") && !paper ? 0 : over;
+    }
+    return left + width > innerWidth + 1 ? left + width - innerWidth : 0;
+  };
+  const found = [], all = "mjx-container > svg, table, .vl-figure svg, img, pre";
+  for (const e of document.querySelectorAll(`.bd-article :is(${all})`)) {
+    if (!e.checkVisibility()) continue;
+    const over = beyond(e, Math.max(e.scrollWidth, e.getBoundingClientRect().width));
+    const words = e.closest(".math")?.tex ?? e.textContent;
+    if (over) found.push(`${Math.round(over)} px of ${e.tagName}: ${words.slice(0, 100)}`);
+  }
+  return found;
+}"""
+# Formulas that have lost or changed a sign where they were broken into lines.
+CHANGED = """() => {
+  const sign = drawn => drawn.dataset.c ?? drawn.textContent;
+  const signs = boxes => boxes.flatMap(box => [...box.querySelectorAll("use, text")].map(sign)).join();
+  const changed = math => signs([math.whole]) !== signs([...math.querySelectorAll("mjx-container")]);
+  return [...document.querySelectorAll(".bd-article .math")].filter(math => math.whole && changed(math))
+    .map(math => math.tex);
+}"""
+SCROLLING_FORMULAS = "document.querySelectorAll('mjx-container.vl-more').length"
+
 
 @on("phone", PAGES)
-def test_nothing_is_wider_than_a_phone(phone):
-    page, _ = phone
+def test_nothing_is_cut_on_a_phone(phone):
+    page, problems = phone
+    assert page.evaluate(CUT, False) == []
+    assert page.evaluate(SCROLLING_FORMULAS) <= 3
+    assert page.evaluate(CHANGED) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= 390, page.evaluate(WIDER_THAN_THE_SCREEN)
+    assert not problems
 
 
 # Paints each text's background, layer upon layer, on one pixel, then the text's own colour.
@@ -177,10 +283,14 @@ FAINT_TEXT = """() => {
 }"""
 
 
+SHOW_ANSWERS = "document.querySelectorAll('.vl-answer').forEach(e => e.removeAttribute('hidden'))"
+
+
 @on("desktop", PAGES)
 def test_light_and_dark_can_be_switched_and_read(desktop):
     page, problems = desktop
     page.add_style_tag(content="* { transition: none !important }")  # colours fade
+    page.evaluate(SHOW_ANSWERS)
     theme, seen = page.locator("html"), set()
     for _ in range(3):  # the button goes round: light, dark, the system's choice, which is light
         page.locator("button.theme-switch-button:visible").first.click()
@@ -195,6 +305,7 @@ def test_light_and_dark_can_be_switched_and_read(desktop):
 def test_every_slider_moves_its_picture(desktop, request):
     page, problems = desktop
     picture_alone = "label, input, output { opacity: 0 }"
+    page.evaluate(SHOW_ANSWERS)
     figures = page.locator(".vl-figure:has(input[type=range])")
     numbered = request.node.callspec.params["desktop"][0].isdigit()  # an appendix may do without
     assert figures.count() or not numbered, "a chapter has at least one figure to move"
@@ -233,4 +344,17 @@ def test_a_downloaded_chapter_knows_where_the_book_is(desktop, html):
     assert f'BOOK = "{book}"' in first
     built = json.loads((html / "_sources" / f"{name}.ipynb").read_text(encoding="utf8"))
     assert saved["cells"][1:] == built["cells"][1:]
+    assert not problems
+
+
+@on("desktop", PAGES)
+def test_nothing_is_cut_on_a_laptop_or_paper(desktop):
+    page, problems = desktop
+    page.set_viewport_size({"width": 1280, "height": 800})
+    assert page.evaluate(CUT, False) == []
+    assert page.evaluate(SCROLLING_FORMULAS) == 0
+    page.emulate_media(media="print")
+    page.set_viewport_size({"width": 680, "height": 900})  # A4 less two margins of 15 mm
+    assert page.evaluate(CUT, True) == []
+    assert page.locator("mjx-container[tabindex='0']").count() == 0, "a formula is a tab stop"
     assert not problems

@@ -47,22 +47,25 @@ def namespaces(built):
 
     def of(name, kind):
         if (name, kind) not in known:
-            known[name, kind] = run(built / name[:2] / kind / f"{name}.ipynb", strict=kind == "autograder")
+            known[name, kind] = run(built / name[:2] / kind / f"{name}.ipynb")
         return known[name, kind]
 
     return of
 
 
-def run(path, strict):
+def run(path):
+    """As "Run All" does: no cell may raise, in a notebook that nobody has touched either."""
     namespace = {"__name__": "notebook"}
     for cell in nbformat.read(path, as_version=4).cells:
         if cell.cell_type == "code" and not cell.source.startswith("grader.check"):
-            try:
-                exec(compile(cell.source, path.name, "exec"), namespace)
-            except Exception:
-                if strict:
-                    raise
+            exec(compile(cell.source, path.name, "exec"), namespace)
     return namespace
+
+
+@pytest.fixture(autouse=True)
+def remembers(tmp_path, monkeypatch):
+    """A grader writes what has passed into the folder it is in."""
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -346,6 +349,46 @@ def test_solutions_open_after_a_try():
     assert "first try" in grader.solution("q2").text
     grader.check("q2", {})
     assert grader.solution("q2").startswith("```python\ndef first_order_gap")
+
+
+@pytest.mark.parametrize(("name", "question"), QUESTIONS)
+def test_hints_come_one_by_one_before_the_solution(name, question):
+    grader = Grader(int(name[:2]))
+    first, second = grader.hint(question), grader.hint(question)
+    assert first.startswith("1. ") and "2. " not in first and "once more" in first
+    assert second.startswith(first.splitlines()[0] + "\n2. ") and second.endswith("That is all.")
+    assert grader.hint(question) == second
+
+
+def test_the_whole_set_is_shown_and_remembered_over_a_restart():
+    right = {"first_order_gap": lambda m, s, K: (math.exp(s**2) - 1) / (2 * K)}
+    grader = Grader(5)
+    assert {state for state, _ in grader.check(namespace={}).rows.values()} == {"left"}
+    seen = grader.check(namespace=right | {"iwae": lambda log_w: log_w.mean(0)})
+    assert [seen.rows[q][0] for q in ("q1", "q2", "q3")] == ["tried", "passed", "left"]
+    assert "1 passed, 1 tried, 4 left; 2 of 15 points" in repr(seen)
+    assert "1 passed, 1 tried, 4 left" in seen._repr_html_()
+    after = Grader(5).check(namespace={})  # another kernel, in the same folder
+    assert after.rows == seen.rows
+    assert {state for state, _ in Grader(6).check(namespace={}).rows.values()} == {"left"}
+    assert Grader(5).check("q2", {"first_order_gap": lambda m, s, K: 0.0}).passed is False
+    assert Grader(5).check(namespace={}).rows["q2"][0] == "tried"  # it does not pass any more
+
+
+def test_a_grader_works_where_nothing_can_be_remembered(tmp_path):
+    (tmp_path / ".vaelearn_progress.json").mkdir()
+    assert Grader(5).check(namespace={}).rows["q1"] == ("left", 2)
+    Grader(5).check("q2", {"first_order_gap": lambda m, s, K: 0.0})
+
+
+def test_what_needs_an_answer_says_so_and_hides_no_error_of_a_right_one(capsys):
+    grader = Grader(5)
+    with grader.after("q2"):
+        math.sqrt("it")
+    assert "once the check of q2 passes (TypeError now)" in capsys.readouterr().out
+    grader.check("q2", {"first_order_gap": lambda m, s, K: (math.exp(s**2) - 1) / (2 * K)})
+    with pytest.raises(TypeError), grader.after("q2"):
+        math.sqrt("it")
 
 
 def test_unknown_sets_and_questions_say_which_there_are():
