@@ -43,8 +43,14 @@ def command(doc: str, table: str, methods: dict, protocols: dict[str, dict], run
     result = ROOT / "book" / "results" / f"{table}.json"
     result.parent.mkdir(exist_ok=True)
     tables = json.loads(result.read_text()) if result.exists() else {}
-    rows = [json.loads(row.read_text()) for row in sorted(finished.glob(f"{name}-*.json"))]
-    tables[name] = {"protocol": protocol, "runs": rows}
+    stored = tables.get(name, {})
+    # Rows that were made elsewhere stay, as long as the protocol is theirs: one more seed loses no other.
+    rows = stored.get("runs", []) if stored.get("protocol") == json.loads(json.dumps(protocol)) else []
+    rows = {(row["method"], row["seed"]): row for row in rows}
+    for done in finished.glob(f"{name}-*.json"):
+        row = json.loads(done.read_text())
+        rows[row["method"], row["seed"]] = row
+    tables[name] = {"protocol": protocol, "runs": [rows[key] for key in sorted(rows)]}
     result.write_text(json.dumps(tables, indent=1) + "\n")
 
 
