@@ -35,7 +35,7 @@ def boxes(cells):
                 options = dict(re.findall(r":(\w+): *(.*)", box["options"]))
                 if box["title"].startswith("Pitfall") or "pitfall" in options.get("class", ""):
                     assert box["title"].startswith("Pitfall: "), box["title"]
-                    assert {"warning", "pitfall"} == set(options["class"].split()), box["title"]
+                    assert {"warning", "pitfall"} == set(options.get("class", "").split()), box["title"]
                     assert options.get("name", "").startswith("pitfall:"), f"no name: {box['title']}"
                     here.append(options["name"])
     return found | dict.fromkeys(here, since)
