@@ -125,6 +125,15 @@ def test_cells_that_only_check_are_folded(name):
             assert any(tag.startswith("hide-") for tag in tags), f"cell {cell['id']} is open"
 
 
+@every_chapter
+def test_the_imports_are_folded(name):
+    first = next(cell for cell in cells_of(name) if cell["cell_type"] == "code")
+    assert "import vaelearn as vl" in first["source"]
+    assert "hide-input" in first["metadata"].get("tags", []), (
+        "the first thing a reader sees is no list of imports"
+    )
+
+
 # In a browser ----------------------------------------------------------------------------
 
 
