@@ -54,7 +54,8 @@ plt.plot([1, 2]); plt.show()
 for _ in tqdm.tqdm(range(3)):
     pass
 !echo from the shell
-assert grader.check("q1").passed
+assert grader.check("q1").passed and grader.check("q1", globals()).passed
+grader.check()
 print("x" * 10**6)
 torch.set_default_dtype(torch.float32)
 """
