@@ -88,7 +88,7 @@ def browser(tmp_path_factory):
         browser.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def visit(browser, site):
     """`with visit("intro", by="http") as (page, problems)`: a page, typeset, fitted and at rest.
 

@@ -5,6 +5,7 @@ import inspect
 import itertools
 import math
 import re
+from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 
@@ -139,7 +140,7 @@ def test_every_count_of_questions_is_right(name):
 
 
 @pytest.mark.parametrize(("name", "question"), QUESTIONS)
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 def test_reference_solutions_pass_every_check(name, question, seed, namespaces):
     answers, state = namespaces(name, "autograder"), torch.get_rng_state()
     examine(getattr(Grader(int(name[:2])).checks, question), answers, seed)
@@ -171,24 +172,31 @@ def changed(answers, check, change):
     return answers | {name: function(answers[name]) for name in names}
 
 
-FORMS = {
-    "no gradient": lambda value, _: value.detach() if isinstance(value, torch.Tensor) else value,
-    "numpy": lambda value, _: value.detach().numpy() if isinstance(value, torch.Tensor) else value,
-    "float32": lambda value, _: value.float() if getattr(value, "dtype", None) == torch.float64 else value,
-}
+def numpy(value, _):
+    return value.detach().numpy() if isinstance(value, torch.Tensor) else value
 
 
-@pytest.mark.parametrize("form", FORMS)
+def without_gradient(value, _):
+    return value.detach() if isinstance(value, torch.Tensor) else value
+
+
+def float32(value, _):
+    return value.float() if getattr(value, "dtype", None) == torch.float64 else value
+
+
+# numpy has no gradient either: the weaker form is tried where the stronger is told at once.
+@pytest.mark.parametrize("forms", [[numpy, without_gradient], [float32]], ids=["numpy", "float32"])
 @pytest.mark.parametrize(("name", "question"), QUESTIONS)
-def test_a_form_that_passes_the_public_check_passes_the_hidden_one(name, question, form, namespaces):
+def test_a_form_that_passes_the_public_check_passes_the_hidden_one(name, question, forms, namespaces):
     public = getattr(Grader(int(name[:2])).checks, question)
-    hidden = getattr(module(name, "hidden"), question)
-    answers = changed(namespaces(name, "autograder"), public, FORMS[form])
-    try:
-        examine(public, answers, 1)
-    except Wrong:
-        return  # the learner was told at once
-    examine(hidden, answers, 1)
+    for form in forms:
+        answers = changed(namespaces(name, "autograder"), public, form)
+        with suppress(Wrong):  # the learner is told
+            examine(public, answers, 1)
+            break
+    else:
+        return
+    examine(getattr(module(name, "hidden"), question), answers, 1)
 
 
 @pytest.mark.parametrize(("name", "question"), QUESTIONS)
@@ -228,9 +236,8 @@ WRONG = [(name, n) for name in SETS for n in range(len(module(name, "wrong").wro
 def test_natural_wrong_answers_are_named(name, n, namespaces):
     wrong = module(name, "wrong").wrong[n]
     answers = namespaces(name, "autograder") | wrong.answers
-    for seed in (1, 2, 3):
-        with pytest.raises(Wrong, match=re.escape(wrong.says)):
-            examine(getattr(Grader(int(name[:2])).checks, wrong.question), answers, seed)
+    with pytest.raises(Wrong, match=re.escape(wrong.says)):
+        examine(getattr(Grader(int(name[:2])).checks, wrong.question), answers, 1 + n % 3)
 
 
 @pytest.mark.parametrize(("name", "question"), QUESTIONS)

@@ -59,7 +59,9 @@ def chapter(html, name):
     page = BeautifulSoup((html / f"{name}.html").read_text("utf-8"), "html.parser")
     article = page.select_one("article.bd-article")
     article.name, article["id"] = "section", f"{name}--"
-    for waste in article.select("script, .headerlink, details.hide, .dropdown:not(.solution, .needs), nav"):
+    for waste in article.select(
+        "script, .headerlink, details.hide, .sd-dropdown, .dropdown:not(.solution, .needs), nav"
+    ):
         waste.decompose()
     for place in article.select("[id]"):
         if not place.find_parent("svg") and place is not article:

@@ -1,11 +1,10 @@
 """What thinning buys: NLL against seconds on MNIST for K = 5, 50 and 500, and the noise it adds: chapter 7.
 
-    python -m benchmarks.thinning mnist     # 20 minutes a seed on one core; resumes where it stopped
+    python -m experiments thinning mnist     # 20 minutes a seed on one core
 
-Writes book/results/thinning.json. Every method trains for the same CPU seconds, on one thread, with binarized
-images drawn anew; −L_K on fixed test images is read at each of `seconds`, off the clock. "extra" is measured
-on the model of IWAE 50: the variance that choosing adds to one data point's gradient, by the variance that it
-has anyway.
+Every method trains for the same CPU seconds, on one thread, with binarized images drawn anew; −L_K on fixed
+test images is read at each of `cpu_seconds`, off the clock. "extra" is measured on the model of IWAE 50: the
+variance that choosing adds to one data point's gradient, by the variance that it has anyway.
 """
 
 import time
@@ -13,10 +12,12 @@ import time
 import torch
 
 import vaelearn as vl
-from benchmarks import runs
 from vaelearn.objectives import IWAE, Thinned
 from vaelearn.thinning import keep
 
+from .table import Table, test_images
+
+CS = (1, 2, 4, 8, 16)
 METHODS = {
     "IWAE 5": IWAE(5),
     "IWAE 50": IWAE(50),
@@ -27,42 +28,46 @@ METHODS = {
 }
 PROTOCOLS = {
     "mnist": {
+        "data": "mnist",
         "hidden": [200, 200],
         "latent_dim": 50,
         "batch_size": 100,
         "lr": 1e-3,
-        "seconds": [7.5, 15, 30, 60, 120],
+        "cpu_seconds": [7.5, 15, 30, 60, 120],
         "test_images": 100,
         "K": 5000,
         "seeds": 1,
     }
 }
-CS = (1, 2, 4, 8, 16)
 
 
-def run(method, seed, data, protocol, checkpoint):
-    torch.set_num_threads(1)
-    torch.manual_seed(seed)
-    model = vl.models.VAE.mlp(data.train.shape[1], protocol["latent_dim"], protocol["hidden"])
-    optimizer = vl.training.Adam(model.parameters(), lr=protocol["lr"])
-    x, _ = runs.test_images(data, protocol["test_images"])
-    spent, steps, nll, at = 0.0, 0, [], []
-    for limit in protocol["seconds"]:
-        start = time.process_time()
-        while spent + time.process_time() - start < limit:
-            index = torch.randint(len(data.train), (protocol["batch_size"],))
-            step = METHODS[method](model, vl.data.binarize(data.train[index]))
-            optimizer.zero_grad()
-            step.backward()
-            optimizer.step()
-            steps += 1
-        spent += time.process_time() - start
-        at.append(steps)
-        nll.append(round(-vl.metrics.log_likelihood(model, x, protocol["K"]).mean().item(), 2))
-    row = {"steps": at, "nll": nll}
-    if method == "IWAE 50":
-        row |= extra_variance(model, x[:20])
-    return row
+class Thinning(Table):
+    def build(self, method, data, protocol):
+        return vl.models.VAE.mlp(data.train.shape[1], protocol["latent_dim"], protocol["hidden"])
+
+    def run(self, method, seed, data, protocol, train):
+        """`fit` counts epochs and this counts seconds: the loop is its own."""
+        torch.manual_seed(seed)
+        model, objective = self.build(method, data, protocol), self.methods[method]
+        optimizer = vl.training.Adam(model.parameters(), lr=protocol["lr"])
+        x, _ = test_images(data, protocol["test_images"])
+        spent, steps, nll, at = 0.0, 0, [], []
+        for limit in protocol["cpu_seconds"]:
+            start = time.process_time()
+            while spent + time.process_time() - start < limit:
+                index = torch.randint(len(data.train), (protocol["batch_size"],))
+                step = objective(model, vl.data.binarize(data.train[index]))
+                optimizer.zero_grad()
+                step.backward()
+                optimizer.step()
+                steps += 1
+            spent += time.process_time() - start
+            at.append(steps)
+            nll.append(round(-vl.metrics.log_likelihood(model, x, protocol["K"]).mean().item(), 2))
+        row = {"steps": at, "nll": nll}
+        if method == "IWAE 50":
+            row |= extra_variance(model, x[:20])
+        return row
 
 
 def gradients(model, x, K):
@@ -112,5 +117,4 @@ def extra_variance(model, images, K=50, repetitions=8, draws=400):
     return {"c": list(CS), "extra": table, "ess": round(sum(size) / len(size), 2)}
 
 
-if __name__ == "__main__":
-    runs.command(__doc__, "thinning", METHODS, PROTOCOLS, run)
+TABLE = Thinning(METHODS, PROTOCOLS)
