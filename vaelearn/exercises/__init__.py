@@ -58,6 +58,7 @@ class Grader:
         self.checks = import_module(f"{__name__}.ch{self.chapter:02d}")
         self.questions = [q for q in vars(self.checks) if re.fullmatch(r"q\d+", q)]
         self.state = {q: state for q, state in _recall(self.chapter).items() if q in self.questions}
+        self.asked = {*self.state}  # solutions open after a check, also of nothing
         self.hints_given = dict.fromkeys(self.questions, 0)
 
     def check(self, question: str | None = None, namespace: dict | None = None):
@@ -73,6 +74,7 @@ class Grader:
             points = dict(re.findall(r"^## (q\d+) \((\d+) points?\)", self._text("solutions"), re.M))
             return Overview({q: (self.state.get(q, "left"), int(points[q])) for q in self.questions})
         self._known(question)
+        self.asked.add(question)
         return self._verdict(question, namespace)
 
     def _verdict(self, question, namespace):
@@ -111,7 +113,7 @@ class Grader:
     def solution(self, question: str, untried: bool = False):
         """The worked solution of `question`, once it has been checked (or with untried=True)."""
         self._known(question)
-        if question not in self.state and not untried:
+        if question not in self.asked and not untried:
             return Verdict(
                 question,
                 False,
@@ -125,7 +127,7 @@ class Grader:
         return resources.files(__name__).joinpath(kind, f"{self.chapter:02d}.md").read_text("utf-8")
 
     def _section(self, kind, question):
-        found = re.search(rf"^## {question}\b.*\n(.*?)(?=^## q|\Z)", self._text(kind), re.M | re.S)
+        found = re.search(rf"^## {question}\b[^\n]*\n(.*?)(?=^## q|\Z)", self._text(kind), re.M | re.S)
         return found[1].strip()
 
     def _note(self, question, state):
