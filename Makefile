@@ -48,7 +48,7 @@ setup: $(MATHJAX) ## make .venv and install everything into it
 
 lab: $(READY) ## open the chapters in JupyterLab
 	@$(PY) tools/names.py
-	@$(PY) -m jupyter trust $(wildcard book/*.ipynb)
+	@$(PY) -m jupyter trust $(CHAPTER)
 	@$(PY) -m jupyter lab --FileContentsManager.preferred_dir=book $(LAB_FLAGS)
 
 exercises: $(READY) ## open the graded exercises in JupyterLab, in copies that are yours: exercises/mine
@@ -98,7 +98,8 @@ $(READY): requirements.txt constraints.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install -r requirements.txt
 	$(PY) -m pip install --no-deps --no-build-isolation -e .
-	@mkdir -p $(STATE) && touch $@
+	@# Matplotlib lists the machine's fonts once, and would say so in the first chapter that is run.
+	@mkdir -p $(STATE) && $(PY) -c 'import matplotlib.font_manager' && touch $@
 
 # The peers see this project's packages, torch above all, and bring only what those lack.
 $(PEERS_READY): $(READY)

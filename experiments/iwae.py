@@ -1,12 +1,11 @@
 """Burda et al. 2016, tables 1 and 3, by their recipe at shorter lengths: chapter 12's first table.
 
-    python -m experiments iwae mnist-13         # all eleven cells, 13 epochs: about an hour on one core
-    python -m experiments iwae mnist-40         # three hours
-    python -m experiments iwae mnist-121        # the cells with one layer and at most five samples, and IWAE 50
+    python -m experiments iwae mnist-13         # nine cells for 13 epochs
+    python -m experiments iwae mnist-40         # and so on: 40, 121, 364 epochs, fewer cells each time
 
-Their schedule has stages i = 0 … n of 3^i epochs at the rate 10^(−3 − i/n), with n = 7: 3,280 epochs. Ours has a
-smaller n: 13, 40, 121 or 364 epochs that begin and end at the same rates. "IWAE 50, 1 layer" names the objective,
-its K and the layers; "thinned" back-propagates through four of fifty samples.
+Their schedule has stages i = 0 … n of 3^i epochs at the rate 10^(−3 − i/n), with n = 7: 3,280 epochs. Ours
+have a smaller n, and begin and end at the same rates. "IWAE 50, 1 layer" names the objective, its K and the
+layers; "thinned" back-propagates through four of the fifty samples.
 """
 
 import torch
@@ -77,7 +76,7 @@ class IWAETable(Table):
             log_w = model.draw(x, (50, 1)).log_w
         return {
             "nll": round(nll.mean().item(), 3),
-            # Of twenty groups of test images, the same for every run: what a difference of two runs owes to them.
+            # Twenty groups of test images, the same in every run: what a difference of two owes to them.
             "nll_of_groups": [round(part.mean().item(), 3) for part in nll.chunk(20)],
             "elbo": round(vl.bounds.elbo(log_w).mean().item(), 3),
             "active_units": [int(mask.sum()) for mask in active],

@@ -140,14 +140,16 @@ class Table:
         """The rows of all runs that are done: from the cache, else from the stored table."""
         block = self.stored().get(name, {"protocol": {}, "objectives": {}, "runs": []})
         today = settings(block["protocol"]) == settings(self.protocols[name])
-        rows = {(r["method"], r["seed"]): r for r in block["runs"] if today}
+        made = {
+            (row["method"], row["seed"], block["objectives"][row["method"]]): row
+            for row in block["runs"]
+            if today
+        }
         found = {}
         for run in self.runs(name):
             if (done := run.file(".json")).exists():
                 found[run] = json.loads(done.read_text(encoding="utf8"))
-            elif (row := rows.get((run.method, run.seed))) and block["objectives"][
-                run.method
-            ] == run.objective:
+            elif row := made.get((run.method, run.seed, run.objective)):
                 found[run] = row
         return found
 

@@ -23,6 +23,12 @@ HOW_TO_GET_CHROMIUM = (
     ".venv/bin/python -m playwright install chromium) or name one in the variable CHROMIUM"
 )
 
+# Formulas typeset and fitted to their boxes. On a machine at its limit that takes longer than any timeout.
+AT_REST = """() => new Promise(done => {
+  const look = () => "fitted" in document.documentElement.dataset ? done() : setTimeout(look, 20);
+  look();
+})"""
+
 
 def build_book(out, *options):
     """Build the book into `out`: (exit status, log, folder of pages)."""
@@ -82,9 +88,9 @@ def browser(tmp_path_factory):
         browser.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def visit(browser, site):
-    """`with visit("intro", by="http") as (page, problems)`: a page, typeset and at rest.
+    """`with visit("intro", by="http") as (page, problems)`: a page, typeset, fitted and at rest.
 
     `problems` grows with each error in the console, each request that fails and
     each request that leaves the book. Options go to Playwright's `new_context`.
@@ -114,7 +120,7 @@ def visit(browser, site):
             page.on("pageerror", lambda error: problems.append(f"script: {error}"))
             page.on("requestfailed", lambda request: problems.append(f"failed: {request.url}"))
             page.goto(f"{site[by]}/{name}.html{query}", wait_until="networkidle")
-            page.evaluate("() => window.MathJax?.startup?.promise")
+            page.evaluate(AT_REST)
             yield page, problems
 
     return visit

@@ -1,18 +1,19 @@
 """The built book, page by page, as a reader meets it: in a browser, on a phone, in the dark."""
 
+import ast
 import json
 import re
 from functools import cache
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from conftest import ROOT
+from conftest import AT_REST, ROOT
 
 bs4 = pytest.importorskip("bs4")
 
-SOURCES = sorted(p for p in (ROOT / "book").iterdir() if p.suffix in (".md", ".ipynb"))
-PAGES = [source.stem for source in SOURCES]
-CHAPTERS = [source.stem for source in SOURCES if source.suffix == ".ipynb"]
+# Chapters first: so a page has one place in every list below, and pytest opens it once for all its tests.
+CHAPTERS, TEXTS = (sorted(p.stem for p in (ROOT / "book").glob(f"*.{kind}")) for kind in ("ipynb", "md"))
+PAGES = CHAPTERS + TEXTS
 MADE_BY_SPHINX = ["genindex", "index", "prf-prf", "search"]
 
 every_page = pytest.mark.parametrize("name", PAGES)
@@ -23,6 +24,12 @@ both_ways = pytest.mark.parametrize("by", ["http", "file"])
 @cache
 def parse(html, name):
     return bs4.BeautifulSoup((html / f"{name}.html").read_text(encoding="utf8"), "html.parser")
+
+
+def cells_of(name):
+    """The cells of a chapter, each one's source as one text."""
+    cells = json.loads((ROOT / "book" / f"{name}.ipynb").read_text("utf-8"))["cells"]
+    return [cell | {"source": "".join(cell["source"])} for cell in cells]
 
 
 # Without a browser -----------------------------------------------------------------------
@@ -94,18 +101,111 @@ def test_every_figure_has_alt_text_and_every_output_figure_a_caption(html, name)
         assert caption and caption.get_text(strip=True), f"no caption: {str(picture)[:200]}"
 
 
+@every_page
+def test_a_double_bar_in_a_table_stays_double(name):
+    # A backslash and a bar in a Markdown table are one bar, in a formula too: write \Vert.
+    text = (ROOT / "book" / f"{name}.md").read_text("utf-8") if name not in CHAPTERS else ""
+    for cell in cells_of(name) if name in CHAPTERS else ():
+        text += cell["source"] + "\n" if cell["cell_type"] == "markdown" else ""
+    assert not re.findall(r"^\|.*\\\|.*$", text, flags=re.MULTILINE)
+
+
+@every_chapter
+def test_cells_that_only_check_are_folded(name):
+    def checks(node):
+        inner = node.body if isinstance(node, ast.For | ast.With) else [node]
+        return any(isinstance(statement, ast.Assert) for statement in inner)
+
+    for cell in cells_of(name):
+        if cell["cell_type"] == "markdown" or cell["outputs"]:
+            continue
+        lines = [(n.end_lineno - n.lineno + 1, checks(n)) for n in ast.parse(cell["source"]).body]
+        if 2 * sum(n for n, check in lines if check) >= sum(n for n, _ in lines):
+            tags = cell["metadata"].get("tags", [])
+            assert any(tag.startswith("hide-") for tag in tags), f"cell {cell['id']} is open"
+
+
+@every_chapter
+def test_the_imports_are_folded(name):
+    first = next(cell for cell in cells_of(name) if cell["cell_type"] == "code")
+    assert "import vaelearn as vl" in first["source"]
+    assert "hide-input" in first["metadata"].get("tags", []), (
+        "the first thing a reader sees is no list of imports"
+    )
+
+
 # In a browser ----------------------------------------------------------------------------
 
 
-@both_ways
-@pytest.mark.parametrize("name", PAGES + MADE_BY_SPHINX)
-def test_page_is_whole(visit, name, by):
-    with visit(name, by) as (page, problems):
-        assert page.locator("mjx-merror, [data-mjx-error]").count() == 0
-        unknown = page.locator("mjx-container [fill=red]")  # so MathJax shows an unknown macro
-        assert unknown.count() == 0, unknown.first.evaluate("e => e.closest('.math').outerHTML")
-        assert page.locator(".math:not(:has(mjx-container))").count() == 0, "maths not typeset"
-        assert "???" not in page.locator("body").inner_text()
+@every_chapter
+def test_an_answer_waits_for_the_guess_in_jupyter_too(name):
+    waiting = answered = False
+    for cell in cells_of(name):
+        if cell["cell_type"] == "code" and waiting:
+            answered = True
+            hidden = cell["metadata"].get("jupyter", {}).get("outputs_hidden")
+            assert hidden or not cell["outputs"], f"cell {cell['id']} answers at once"
+        elif cell["cell_type"] == "markdown":
+            asks, heading = ":class: predict" in cell["source"], cell["source"].startswith("#")
+            waiting = asks or (waiting and not answered and not heading)
+            answered = False
+
+
+@pytest.fixture(scope="module")
+def desktop(visit, request):
+    """(page, problems): a page of the book over http, in the light, on a wide screen."""
+    with visit(request.param, "http", color_scheme="light") as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def phone(visit, request):
+    """(page, problems): a page of the book from its file, on a phone."""
+    small = {"width": 390, "height": 844}
+    with visit(request.param, "file", viewport=small, is_mobile=True, has_touch=True) as opened:
+        yield opened
+
+
+def on(fixture, names):
+    return pytest.mark.parametrize(fixture, names, indirect=True)
+
+
+def assert_whole(page, problems):
+    assert page.locator("mjx-merror, [data-mjx-error]").count() == 0
+    unknown = page.locator("mjx-container [fill=red]")  # so MathJax shows an unknown macro
+    assert unknown.count() == 0, unknown.first.evaluate("e => e.closest('.math').outerHTML")
+    assert page.locator(".math:not(:has(mjx-container))").count() == 0, "maths not typeset"
+    assert "???" not in page.locator("body").inner_text()
+    assert not problems
+
+
+@on("desktop", PAGES + MADE_BY_SPHINX)
+def test_page_is_whole(desktop):
+    assert_whole(*desktop)
+
+
+@on("phone", PAGES + MADE_BY_SPHINX)
+def test_page_is_whole_as_a_file_on_a_phone(phone):
+    assert_whole(*phone)
+
+
+@on("desktop", CHAPTERS)
+def test_an_answer_waits_for_the_guess(desktop):
+    page, problems = desktop
+    for box in page.locator(".bd-article .predict").all():
+        answer = box.locator("xpath=following-sibling::*[1][contains(@class, 'vl-answer')]")
+        assert answer.locator(".cell_output").count(), box.inner_text()
+        assert not answer.locator(".cell_output").first.is_visible()
+    guess = page.locator(".predict textarea").first
+    guess.fill("About two.")
+    page.reload(wait_until="load")
+    page.evaluate(AT_REST)
+    page.get_by_role("button", name="I wrote it down: show").first.click()
+    answer = page.locator(".vl-answer").first
+    assert answer.locator(".vl-guess").inner_text() == "You guessed: About two."
+    assert answer.locator(".cell_output").first.is_visible()
+    page.get_by_role("button", name="Hide the answer").first.click()
+    assert not answer.locator(".cell_output").first.is_visible()
     assert not problems
 
 
@@ -117,14 +217,51 @@ WIDER_THAN_THE_SCREEN = """() => {
     .map(e => e.outerHTML.slice(0, 120));
 }"""
 
+# What lies beyond the edge of a box that clips it, by how many pixels, where nothing shows that there
+# is more: that box neither fades there nor is it gone past. On paper nothing can be scrolled to.
+CUT = """async paper => {
+  document.querySelectorAll("details").forEach(e => { e.open = true; });
+  document.querySelectorAll(".toggle-hidden").forEach(e => e.classList.remove("toggle-hidden"));
+  document.querySelectorAll(".vl-answer").forEach(e => e.removeAttribute("hidden"));
+  if (paper) dispatchEvent(new Event("beforeprint"));
+  for (let frame = 0; frame < 3; frame++) await new Promise(requestAnimationFrame);
+  const beyond = (e, width) => {
+    const left = e.getBoundingClientRect().left;
+    for (let box = e; box && !box.matches("article"); box = box.parentElement) {
+      if (getComputedStyle(box).overflowX === "visible") continue;
+      const over = left + width - box.getBoundingClientRect().left - box.clientLeft - box.clientWidth;
+      if (over > 1) return box.matches(".vl-more") && !paper ? 0 : over;
+    }
+    return left + width > innerWidth + 1 ? left + width - innerWidth : 0;
+  };
+  const found = [], all = "mjx-container > svg, table, .vl-figure svg, img, pre";
+  for (const e of document.querySelectorAll(`.bd-article :is(${all})`)) {
+    if (!e.checkVisibility()) continue;
+    const over = beyond(e, Math.max(e.scrollWidth, e.getBoundingClientRect().width));
+    const words = e.closest(".math")?.tex ?? e.textContent;
+    if (over) found.push(`${Math.round(over)} px of ${e.tagName}: ${words.slice(0, 100)}`);
+  }
+  return found;
+}"""
+# Formulas that have lost or changed a sign where they were broken into lines.
+CHANGED = """() => {
+  const sign = drawn => drawn.dataset.c ?? drawn.textContent;
+  const signs = boxes => boxes.flatMap(box => [...box.querySelectorAll("use, text")].map(sign)).join();
+  const changed = math => signs([math.whole]) !== signs([...math.querySelectorAll("mjx-container")]);
+  return [...document.querySelectorAll(".bd-article .math")].filter(math => math.whole && changed(math))
+    .map(math => math.tex);
+}"""
+SCROLLING_FORMULAS = "document.querySelectorAll('mjx-container.vl-more').length"
 
-@every_page
-def test_nothing_is_wider_than_a_phone(visit, name):
-    phone = {"width": 390, "height": 844}
-    with visit(name, viewport=phone, is_mobile=True, has_touch=True) as (page, _):
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390, page.evaluate(
-            WIDER_THAN_THE_SCREEN
-        )
+
+@on("phone", PAGES)
+def test_nothing_is_cut_on_a_phone(phone):
+    page, problems = phone
+    assert page.evaluate(CUT, False) == []
+    assert page.evaluate(SCROLLING_FORMULAS) == 0
+    assert page.evaluate(CHANGED) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390, page.evaluate(WIDER_THAN_THE_SCREEN)
+    assert not problems
 
 
 # Paints each text's background, layer upon layer, on one pixel, then the text's own colour.
@@ -134,52 +271,59 @@ FAINT_TEXT = """() => {
     .map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
     .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
   const paint = color => { pen.fillStyle = color; pen.fillRect(0, 0, 1, 1); };
+  const contrastOf = (layers, color) => {
+    ["white", ...layers].forEach(paint);
+    const below = luminance();
+    paint(color);
+    const above = luminance();
+    return (Math.max(above, below) + 0.05) / (Math.min(above, below) + 0.05);
+  };
   const NO_TEXT = "script, style, mjx-container, .headerlink";
-  const faint = [];
+  const faint = [], known = {};  // contrast by colours: a page has few of them, and painting is slow
   for (const e of document.querySelectorAll(".bd-article *")) {
     const text = [...e.childNodes].filter(n => n.nodeType == 3).map(n => n.data).join("").trim();
     if (!text || !e.checkVisibility() || e.closest(NO_TEXT)) continue;
-    const layers = [];
+    const layers = [], svg = e.closest("svg"), color = getComputedStyle(e)[svg ? "fill" : "color"];
     for (let a = e; a; a = a.parentElement) layers.unshift(getComputedStyle(a).backgroundColor);
-    paint("white");
-    layers.forEach(paint);
-    const below = luminance(), svg = e.closest("svg");
-    paint(getComputedStyle(e)[svg ? "fill" : "color"]);
-    const above = luminance();
-    const contrast = (Math.max(above, below) + 0.05) / (Math.min(above, below) + 0.05);
+    const contrast = known[[...layers, color]] ??= contrastOf(layers, color);
     if (contrast < (svg ? 3 : 4.5)) faint.push(`${contrast.toFixed(2)}: ${text.slice(0, 60)}`);
   }
   return faint;
 }"""
 
 
-@every_page
-def test_light_and_dark_can_be_switched_and_read(visit, name):
-    with visit(name, color_scheme="light") as (page, problems):
-        theme = page.locator("html")
-        seen = set()
-        for _ in range(3):  # the button goes round: the system's choice, light, dark
-            page.locator("button.theme-switch-button:visible").first.click()
-            seen.add(theme.get_attribute("data-theme"))
-            page.wait_for_timeout(300)  # colours fade
-            assert page.evaluate(FAINT_TEXT) == [], theme.get_attribute("data-theme")
-        assert seen == {"light", "dark"}
+SHOW_ANSWERS = "document.querySelectorAll('.vl-answer').forEach(e => e.removeAttribute('hidden'))"
+
+
+@on("desktop", PAGES)
+def test_light_and_dark_can_be_switched_and_read(desktop):
+    page, problems = desktop
+    page.add_style_tag(content="* { transition: none !important }")  # colours fade
+    page.evaluate(SHOW_ANSWERS)
+    theme, seen = page.locator("html"), set()
+    for _ in range(3):  # the button goes round: light, dark, the system's choice, which is light
+        page.locator("button.theme-switch-button:visible").first.click()
+        if (shown := theme.get_attribute("data-theme")) not in seen:
+            assert page.evaluate(FAINT_TEXT) == [], shown
+        seen.add(shown)
+    assert seen == {"light", "dark"}
     assert not problems
 
 
-@every_chapter
-def test_every_slider_moves_its_picture(visit, name):
+@on("desktop", CHAPTERS)
+def test_every_slider_moves_its_picture(desktop, request):
+    page, problems = desktop
     picture_alone = "label, input, output { opacity: 0 }"
-    with visit(name) as (page, problems):
-        figures = page.locator(".vl-figure:has(input[type=range])")
-        numbered = name[0].isdigit()  # an appendix may do without
-        assert figures.count() or not numbered, "a chapter has at least one figure to move"
-        for figure in figures.all():
-            for slider in figure.locator("input[type=range]").all():
-                before = figure.screenshot(style=picture_alone)
-                at_end = slider.input_value() == slider.get_attribute("max")
-                slider.press("Home" if at_end else "End")
-                assert figure.screenshot(style=picture_alone) != before
+    page.evaluate(SHOW_ANSWERS)
+    figures = page.locator(".vl-figure:has(input[type=range])")
+    numbered = request.node.callspec.params["desktop"][0].isdigit()  # an appendix may do without
+    assert figures.count() or not numbered, "a chapter has at least one figure to move"
+    for figure in figures.all():
+        for slider in figure.locator("input[type=range]").all():
+            before = figure.screenshot(style=picture_alone)
+            at_end = slider.input_value() == slider.get_attribute("max")
+            slider.press("Home" if at_end else "End")
+            assert figure.screenshot(style=picture_alone) != before
     assert not problems
 
 
@@ -196,17 +340,30 @@ def test_search_finds_a_word(visit, by):
     assert not problems
 
 
-@every_chapter
-def test_a_downloaded_chapter_knows_where_the_book_is(visit, name, html):
-    with visit(name) as (page, problems):
-        page.get_by_label("Download this page").click()
-        with page.expect_download() as download:
-            page.locator("a.btn-download-source-button").click()
-        saved = json.loads(download.value.path().read_text(encoding="utf8"))
-        assert download.value.suggested_filename == f"{name}.ipynb"
-        book = page.url.rsplit("/", 1)[0]
+@on("desktop", CHAPTERS)
+def test_a_downloaded_chapter_knows_where_the_book_is(desktop, html):
+    page, problems = desktop
+    page.get_by_label("Download this page").click()
+    with page.expect_download() as download:
+        page.locator("a.btn-download-source-button").click()
+    saved = json.loads(download.value.path().read_text(encoding="utf8"))
+    book, name = page.url.removesuffix(".html").rsplit("/", 1)
+    assert download.value.suggested_filename == f"{name}.ipynb"
     first = "".join(saved["cells"][0]["source"])
     assert f'BOOK = "{book}"' in first
     built = json.loads((html / "_sources" / f"{name}.ipynb").read_text(encoding="utf8"))
     assert saved["cells"][1:] == built["cells"][1:]
+    assert not problems
+
+
+@on("desktop", PAGES)
+def test_nothing_is_cut_on_a_laptop_or_paper(desktop):
+    page, problems = desktop
+    page.set_viewport_size({"width": 1280, "height": 800})
+    assert page.evaluate(CUT, False) == []
+    assert page.evaluate(SCROLLING_FORMULAS) == 0
+    page.emulate_media(media="print")
+    page.set_viewport_size({"width": 680, "height": 900})  # A4 less two margins of 15 mm
+    assert page.evaluate(CUT, True) == []
+    assert page.locator("mjx-container[tabindex='0']").count() == 0, "a formula is a tab stop"
     assert not problems

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from common import OBJECTIVES
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import vaelearn as vl
 from vaelearn.objectives import ELBO, IWAE, DReG, Thinned, WakeSleep
@@ -393,6 +394,47 @@ def test_a_loss_that_is_not_finite_stops_at_once_and_says_where():
     with pytest.raises(FloatingPointError, match=r"nan in epoch 2, batch 3\. Usual causes"):
         quick(model, breaking, Data.train, epochs=5)
     assert weights(model).isfinite().all()
+
+
+class Looks(TorchDispatchMode):
+    """Counts how often Python asks what stands in a tensor: each time a GPU has to finish all before it."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += function in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default)
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_no_look_at_the_device_in_a_batch(name, monkeypatch):
+    monkeypatch.setattr(vl.training, "READ_EVERY", {})  # as on a GPU
+    looks = []
+    for rows in (20, 60):  # two batches, and six
+        model = new_model()
+        objective = OBJECTIVES[name](model)
+        x = torch.rand(rows, 6, generator=torch.Generator().manual_seed(0))
+        quick(model, objective, x, epochs=1)
+        with Looks() as mode:
+            quick(model, objective, x, epochs=1, binarize=True)
+        looks.append(mode.count)
+    assert looks[0] == looks[1]
+
+
+def test_where_looks_are_rare_a_bad_loss_is_still_told_by_its_batch(monkeypatch):
+    monkeypatch.setattr(vl.training, "READ_EVERY", {})
+    calls = []
+
+    def breaking(model, x):
+        step = ELBO()(model, x)
+        calls.append(1)
+        return dataclasses.replace(step, e_step=step.e_step * math.nan) if len(calls) == 3 else step
+
+    with pytest.raises(FloatingPointError, match="the loss became nan in epoch 1, batch 3"):
+        quick(new_model(), breaking, Data.train, epochs=5)
+    assert len(calls) == 7  # the epoch's last look
 
 
 def test_a_critic_or_a_validation_bound_that_is_not_finite_stops_at_once():

@@ -36,6 +36,12 @@ PUBLIC = """
 def public(env):
     from vaelearn.exercises import ch{chapter:02d}, examine
     examine(ch{chapter:02d}.{question}, env)"""
+ABOUT = """
+
+If `import vaelearn` fails below, the package is missing. The copy of this notebook on the book's page fetches
+it by itself; otherwise run `%pip install` with the book's folder, or its wheel. `grader.hint("q1")` gives a
+hint, one at a time, and `grader.check()` shows the whole set. This folder remembers what has passed."""
+WHOLE = "## The whole set\n\nWhat has passed, what is left, and the points."
 HIDDEN = '''""" # BEGIN TEST CONFIG
 hidden: true
 """ # END TEST CONFIG
@@ -66,6 +72,8 @@ def with_tests(notebook, chapter: int, hidden: str):
                 raw("# END TESTS"),
             ]
         cells.append(cell)
+    cells[1].source += ABOUT
+    cells += [nbformat.v4.new_markdown_cell(WHOLE), code("grader.check()")]
     return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": KERNEL})
 
 
@@ -85,7 +93,7 @@ def learner_notebook(path: Path):
     return notebook
 
 
-def solutions(path: Path) -> str:
+def solutions(path: Path, points: dict[str, str]) -> str:
     """The solution cells of Otter's solved notebook, question by question, as Markdown."""
     page, cells = [], []
     for cell in nbformat.read(path, as_version=4).cells:
@@ -94,7 +102,8 @@ def solutions(path: Path) -> str:
             text = re.sub(marks, "", cell.source).strip()
             cells.append(f"```python\n{text}\n```" if cell.cell_type == "code" else text)
         elif check := re.match(r'grader\.check\("(q\d+)"\)', cell.source):
-            page.append("\n\n".join([f"## {check[1]}", *cells]))
+            worth = f"{points[check[1]]} point{'s' * (points[check[1]] != '1')}"
+            page.append("\n\n".join([f"## {check[1]} ({worth})", *cells]))
             cells = []
     return "\n\n".join(page) + "\n"
 
@@ -115,7 +124,9 @@ def build(folder: Path, otter: Path, student: Path, solved: Path) -> None:
     for path in student, solved:
         path.mkdir(parents=True, exist_ok=True)
     nbformat.write(learner_notebook(otter / "student" / master.name), student / master.name)
-    (solved / f"{chapter:02d}.md").write_text(solutions(otter / "autograder" / master.name), encoding="utf-8")
+    points = dict(re.findall(r"name: (q\d+)\n.*?points: (\d+)", "\n".join(c.source for c in script.cells)))
+    page = solutions(otter / "autograder" / master.name, points)
+    (solved / f"{chapter:02d}.md").write_text(page, encoding="utf-8")
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """What each label of the book is called, from the sources alone: `python tools/names.py`.
 
 JupyterLab shows one chapter at a time and cannot know that `thm:iw-bound` is Theorem 5.1, or that
-`burda2016` is Burda et al. [2016]. This writes both, and the names of all pages, to where the
+`burda2016` is Burda et al. [2016]. This writes both, and the titles of all pages, to where the
 extension in tools/jupyter reads them. A test compares with the pages of the built book.
 """
 
@@ -62,12 +62,22 @@ def citation(entry: Entry) -> str:
     return re.sub(r"[{}]", "", f"{who} [{entry.fields['year']}]")
 
 
-def main() -> None:
+def title(path: Path) -> str:
+    """The heading of a page."""
+    text = path.read_text("utf-8") if path.suffix == ".md" else nbformat.read(path, 4).cells[0].source
+    return re.search(r"^# (.*)", text, re.M)[1]
+
+
+def names() -> dict[str, dict[str, str]]:
+    """What the extension reads, with the titles of all pages: {"glossary.md": "Glossary"}."""
     citations = {key: citation(e) for key, e in parse_file(BOOK / "references.bib").entries.items()}
-    pages = [path.name for path in sorted(BOOK.iterdir()) if path.suffix in (".md", ".ipynb")]
-    names = {"labels": labels(), "citations": citations, "documents": dict.fromkeys(pages, True)}
-    OUT.write_text(json.dumps(names, ensure_ascii=False, indent=1) + "\n", "utf-8")
+    pages = [path for path in sorted(BOOK.iterdir()) if path.suffix in (".md", ".ipynb")]
+    return {
+        "labels": labels(),
+        "citations": citations,
+        "documents": {path.name: title(path) for path in pages},
+    }
 
 
 if __name__ == "__main__":
-    main()
+    OUT.write_text(json.dumps(names(), ensure_ascii=False, indent=1) + "\n", "utf-8")

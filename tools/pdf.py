@@ -59,7 +59,9 @@ def chapter(html, name):
     page = BeautifulSoup((html / f"{name}.html").read_text("utf-8"), "html.parser")
     article = page.select_one("article.bd-article")
     article.name, article["id"] = "section", f"{name}--"
-    for waste in article.select("script, .headerlink, details.hide, .dropdown:not(.solution), nav"):
+    for waste in article.select(
+        "script, .headerlink, details.hide, .sd-dropdown, .dropdown:not(.solution, .needs), nav"
+    ):
         waste.decompose()
     for place in article.select("[id]"):
         if not place.find_parent("svg") and place is not article:
@@ -87,7 +89,7 @@ def book(html):
     title = shell.select_one("h1").contents[0].get_text().strip()
     head = "".join(str(tag) for tag in shell.head.select('link[rel="stylesheet"]'))
     scripts = "".join(
-        str(s) for s in shell.select("script") if "mathjax" in str(s).lower() or "tex-svg" in str(s)
+        str(s) for s in shell.select("script") if re.search("mathjax|tex-svg|fit.js", str(s), re.IGNORECASE)
     )
     contents, body, solutions = [], [], []
     for caption, pages in order():
@@ -145,7 +147,7 @@ def main(html, out):
         page = browser.new_page()
         page.set_default_timeout(600_000)
         page.goto(whole.as_uri())
-        page.evaluate("() => MathJax.startup.promise")
+        page.wait_for_function("document.documentElement.dataset.fitted !== undefined")
         how = {"path": out, "prefer_css_page_size": True, "outline": True, "tagged": True}
         how |= {"display_header_footer": True, "header_template": "<span></span>", "footer_template": FOOT}
         page.pdf(**how)

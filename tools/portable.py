@@ -140,7 +140,7 @@ def notebook(chapter, body, address, wheel):
             cell = next(code)
             cell.metadata.pop("mystnb", None)
             if "hide-input" in cell.metadata.get("tags", ()):
-                cell.metadata["jupyter"] = {"source_hidden": True}
+                cell.metadata.setdefault("jupyter", {})["source_hidden"] = True
             cells.append(cell)
         elif text.strip():
             cells.append(nbformat.v4.new_markdown_cell(re.sub(r"\n{3,}", "\n\n", text.strip())))

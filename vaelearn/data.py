@@ -100,10 +100,12 @@ class Rows:
         """All rows in turn, a few at a time."""
         return (self[index] for index in torch.arange(len(self)).split(1000))
 
-    def check(self, model) -> None:
-        """Raise as `model.check_data` for the first rows that cannot be used."""
+    def check(self, model, binarize: bool = False) -> None:
+        """Raise as `model.check_data`, and as `binarize`, for the first rows that cannot be used."""
         for x in self.pieces():
             model.check_data(x)
+            if binarize:
+                check_probabilities(x)
 
     def checksum(self) -> str:
         total = 0
@@ -165,11 +167,21 @@ def binarize(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
 
     Raises TypeError where x is not floating, ValueError where it is not in [0, 1].
     """
+    check_probabilities(x)
+    return draw_pixels(x, generator)
+
+
+def check_probabilities(x: Tensor) -> None:
+    """Raise TypeError or ValueError unless every entry of x may be the probability of a 1."""
     if not x.is_floating_point():
         raise TypeError(f"binarize: x must be a floating tensor of probabilities; got {x.dtype}")
     inside = (x >= 0) & (x <= 1)  # False for NaN too
     if not inside.all():
         raise ValueError(f"binarize: x must lie in [0, 1]; got {x[~inside][0].item():.9g}")
+
+
+def draw_pixels(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """`binarize` without a look at x, for which a GPU would wait: `fit` looks once, before it trains."""
     device = generator.device if generator else x.device
     uniform = torch.rand(x.shape, generator=generator, dtype=x.dtype, device=device)
     return (uniform.to(x.device) < x).to(x.dtype)  # uniform is in [0, 1): 0 stays 0, 1 stays 1

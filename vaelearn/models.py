@@ -52,6 +52,7 @@ class LatentVariableModel(nn.Module):
 
     data_dim: int | tuple[int, ...]
     support: constraints.Constraint = constraints.real
+    values_known = False
 
     @property
     def data_shape(self) -> tuple[int, ...]:
@@ -135,6 +136,8 @@ class LatentVariableModel(nn.Module):
             fits = x.ndim > 1 and len(x) and x[0].numel() == math.prod(self.data_shape)
             hint = f": this model wants x.{reshape}" if fits else ""
             raise ValueError(f"x must have shape (B, {shape}) with B >= 1; got {tuple(x.shape)}{hint}")
+        if self.values_known:
+            return
         usable = x.isfinite() & self.support.check(x)
         if not usable.all():
             low, high = x.aminmax()
@@ -154,6 +157,17 @@ def modes_kept(module: nn.Module):
     finally:
         for part, mode in modes.items():
             part.training = mode
+
+
+@contextmanager
+def values_known(model: LatentVariableModel):
+    """Inside, the values of x are not looked at: they were, all at once, and a look at each batch makes a GPU
+    wait."""
+    model.values_known = True
+    try:
+        yield
+    finally:
+        model.values_known = False
 
 
 def rows_at_once(x: Tensor) -> int:

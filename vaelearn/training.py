@@ -14,13 +14,15 @@ from torch import Tensor, nn
 
 from . import checkpoint as on_disk
 from .checks import check_choice, check_count, check_instance, check_rate
-from .data import Rows
-from .data import binarize as draw_binary
-from .models import LatentVariableModel, modes_kept
+from .data import Rows, draw_pixels
+from .models import LatentVariableModel, modes_kept, values_known
 from .objectives import Schedule, Step
 
 Objective = Callable[[LatentVariableModel, Tensor], Step]
 Rate = float | Callable[[int], float]
+# After how many batches to look whether losses are finite. A CPU is never ahead of Python, so there it costs
+# nothing to stop before the first bad step; a GPU would wait at each.
+READ_EVERY = {"cpu": 1}
 # Fused: one kernel for all parameters. At K = 1 the optimizer's overhead is a visible share of a step.
 Adam = partial(torch.optim.Adam, fused=True)
 
@@ -82,7 +84,8 @@ def fit(
     share torch's random state: run one fit at a time in each. An interrupt (Ctrl-C) warns and returns the
     Run: its history holds the full epochs, the model its weights at that moment. Raises ValueError or
     TypeError for bad arguments or data or a checkpoint made with other settings, OSError where a checkpoint
-    cannot be read or written, and FloatingPointError at the first loss or weight that is not finite.
+    cannot be read or written, and FloatingPointError at the first loss or weight that is not finite (on a
+    GPU up to fifty batches later: it is not made to wait for a look at each).
     """
     epochs, batch_size = check_count("epochs", epochs), check_count("batch_size", batch_size)
     seed = check_count("seed", seed, minimum=0)
@@ -100,7 +103,7 @@ def fit(
         )
     for rows in (train, valid):
         if rows is not None:
-            rows.check(model)
+            rows.check(model, binarize)
 
     run = Run(model, objective, choose_device(device, train.like.dtype), bool(binarize))
     critic = objective if isinstance(objective, nn.Module) else nn.Module()
@@ -117,6 +120,7 @@ def fit(
                 progress_bar,
                 random_state(seed, run.device),
                 state.resumed(checkpoint, train, valid) as save,
+                values_known(model),
             ):
                 train.to(run.device)
                 if valid is not None:
@@ -155,27 +159,28 @@ def train_epoch(state: "State", train: Rows) -> dict[str, float]:
     run, optimizer, objective = state.run, state.optimizer, state.objectives[state.epoch]
     run.model.train(), state.critic.train()
     state.set_rates()
-    totals = defaultdict(list)
+    totals, losses, every = defaultdict(list), [], READ_EVERY.get(run.device, 50)
     for batch, index in enumerate(batches(torch.randperm(len(train)), state.batch_size)):
         x = train[index]
-        x = draw_binary(x) if run.binarize else x
+        x = draw_pixels(x) if run.binarize else x
         with state.precision():
             step = objective(run.model, x)
         check_step(step, x)
         where = f"epoch {state.epoch + 1}, batch {batch + 1}"
-        for loss in (step.e_step, step.m_step, step.critic_loss):
-            if loss is not None and not loss.isfinite():
-                raise not_finite("the loss", loss, where, x)
+        of_step = (step.e_step, step.m_step, step.critic_loss)
+        losses += [(loss.detach(), where) for loss in of_step if loss is not None]
+        if batch % every == 0:
+            check_losses(losses, x)
         state.check_critic(step)
         optimizer.zero_grad()
         step.backward()
         optimizer.step()
         for name, values in named(step, "train").items():
             totals[name].append(values.sum())
+    check_losses(losses, x)
     for parameter in (*run.model.parameters(), *state.critic.parameters()):
         if not parameter.isfinite().all():
             raise not_finite("a weight", parameter[~parameter.isfinite()][0], where, x)
-    # Read once: each reading waits for the device.
     return {name: sum(torch.stack(sums).tolist()) / len(train) for name, sums in totals.items()}
 
 
@@ -188,7 +193,7 @@ def evaluate(state: "State", valid: Rows, seed: int) -> dict[str, float]:
     run.model.eval(), state.critic.eval()
     with random_state(seed, run.device):
         for index in batches(torch.arange(len(valid)), state.batch_size):
-            x = draw_binary(valid[index], pixels) if run.binarize else valid[index]
+            x = draw_pixels(valid[index], pixels) if run.binarize else valid[index]
             step = run.objective(run.model, x)
             check_step(step, x)
             parts.append(named(step, "valid"))
@@ -239,6 +244,16 @@ def check_step(step: Step, x: Tensor) -> None:
     for name in ("e_step", "m_step"):
         if getattr(step, name).shape != ():
             raise ValueError(f"{name} must be one number; got shape {tuple(getattr(step, name).shape)}")
+
+
+def check_losses(losses: list[tuple[Tensor, str]], x: Tensor) -> None:
+    """Raise for the first (loss, where) that is not finite, and forget them all: one look, and so one wait
+    for the device, for many."""
+    if losses:
+        bad = ~torch.stack([loss for loss, _ in losses]).isfinite()
+        if bad.any():
+            raise not_finite("the loss", *losses[int(bad.nonzero()[0])], x)
+    losses.clear()
 
 
 def not_finite(what: str, value: Tensor, where: str, x: Tensor) -> FloatingPointError:

@@ -32,10 +32,17 @@ addEventListener("DOMContentLoaded", () => {
     const opening = before?.nodeType === Node.TEXT_NODE && before.data.match(/[(“‘]+$/)?.[0];
     if (!closing && !opening) continue;
     const together = document.createElement("span");
-    together.style.whiteSpace = "nowrap";
+    together.className = "vl-together";
     formula.replaceWith(together);
     if (opening) before.data = before.data.slice(0, -opening.length);
     if (closing) after.data = after.data.slice(closing.length);
     together.append(opening || "", formula, closing || "");
+  }
+});
+
+// The button of a folded box says which box it opens, to those who hear it.
+addEventListener("load", () => {
+  for (const button of document.querySelectorAll(".admonition > button.toggle-button")) {
+    button.setAttribute("aria-label", `Show or hide: ${button.parentElement.querySelector(".admonition-title").textContent}`);
   }
 });

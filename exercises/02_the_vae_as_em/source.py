@@ -236,22 +236,23 @@ def encoder(W, b, noise):
 # $x$.
 
 # %%
-torch.manual_seed(0)
-W, b, noise = torch.randn(6, 3), torch.randn(6), 0.3 + torch.rand(6)
-camera = vl.exact.LinearGaussian(6, 3)
-with torch.no_grad():
-    A, c, s = encoder(W, b, noise)
-    camera.W.copy_(W / noise[:, None])
-    camera.b.copy_(b / noise)
-    camera.c.copy_(c)
-    camera.log_s.copy_(s.log())
-    x = camera.sample(100)[0]  # in units of the noise
-    for spoilt in (0.0, 0.1):
-        camera.A.copy_((1 + spoilt) * A * noise)
-        gap = camera.log_prob(x) - camera.elbo(x)
-        print(
-            f"A times {1 + spoilt}: gap {gap.min():.3f} to {gap.max():.3f} nats"
-        )
+with grader.after("q4"):
+    torch.manual_seed(0)
+    W, b, noise = torch.randn(6, 3), torch.randn(6), 0.3 + torch.rand(6)
+    camera = vl.exact.LinearGaussian(6, 3)
+    with torch.no_grad():
+        A, c, s = encoder(W, b, noise)
+        camera.W.copy_(W / noise[:, None])
+        camera.b.copy_(b / noise)
+        camera.c.copy_(c)
+        camera.log_s.copy_(s.log())
+        x = camera.sample(100)[0]  # in units of the noise
+        for spoilt in (0.0, 0.1):
+            camera.A.copy_((1 + spoilt) * A * noise)
+            gap = camera.log_prob(x) - camera.elbo(x)
+            print(
+                f"A · {1 + spoilt}: gap {gap.min():.3f} to {gap.max():.3f} nats"
+            )
 
 # %% [markdown]
 # ## Question 5: which latents live?
@@ -406,10 +407,13 @@ def best_sigma2(eigenvalues, latent_dim, beta):
 # Before you run the last cell: will the learned $\sigma^2$ fall or rise with $\beta$?
 
 # %%
-for beta in (0.3, 1.0, 1.7, 2.5):
-    learned = (2 * train(x, 4, 1.0, beta, learn_sigma=True).log_sigma).exp()
-    said = best_sigma2(eigenvalues, 4, beta)
-    print(f"β = {beta}: you say σ² = {said:.4f}; training finds {learned:.4f}")
+with grader.after("q6"):
+    for beta in (0.3, 1.0, 1.7, 2.5):
+        learned = (2 * train(x, 4, 1.0, beta, learn_sigma=True).log_sigma).exp()
+        said = best_sigma2(eigenvalues, 4, beta)
+        print(
+            f"β = {beta}: you say σ² = {said:.4f}; training finds {learned:.4f}"
+        )
 
 # %% [markdown]
 # Done. The ELBO's gradient was taken for granted in all of this; chapters 3 and 4 ask where it comes from.

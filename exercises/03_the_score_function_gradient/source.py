@@ -384,27 +384,28 @@ def local_gradient(f, z, logits):
 
 
 # %%
-def race(L, R=3000):
-    W, logits = torch.randn(20, L) / L**0.5, torch.randn(1, L)
-    x, q = torch.randn(20), torch.distributions.Bernoulli(logits=logits)
+with grader.after("q5"):
 
-    def f(z):  # z fair coins, x | z ~ N(Wz, I)
-        log_joint = -0.5 * (x - z @ W.T).square().sum(-1)  # less a constant
-        return log_joint - q.log_prob(z).sum(-1)
+    def race(L, R=3000):
+        W, logits = torch.randn(20, L) / L**0.5, torch.randn(1, L)
+        x, q = torch.randn(20), torch.distributions.Bernoulli(logits=logits)
 
-    z = q.sample((2 * L, R))  # (K, R, 1, L) with K = 2L
-    log_w, score = f(z)[..., None], z - q.probs
-    others = (log_w.sum(0) - log_w) / (2 * L - 1)
-    plain = ((log_w - others) * score).mean(0)  # (R, 1, L)
-    local = local_gradient(f, z[0], logits)  # the first samples alone
-    signal = local.mean(0).square().sum()
-    return plain.var(0).sum() / signal, local.var(0).sum() / signal
+        def f(z):  # z fair coins, x | z ~ N(Wz, I)
+            log_joint = -0.5 * (x - z @ W.T).square().sum(-1)  # less a constant
+            return log_joint - q.log_prob(z).sum(-1)
 
+        z = q.sample((2 * L, R))  # (K, R, 1, L) with K = 2L
+        log_w, score = f(z)[..., None], z - q.probs
+        others = (log_w.sum(0) - log_w) / (2 * L - 1)
+        plain = ((log_w - others) * score).mean(0)  # (R, 1, L)
+        local = local_gradient(f, z[0], logits)  # the first samples alone
+        signal = local.mean(0).square().sum()
+        return plain.var(0).sum() / signal, local.var(0).sum() / signal
 
-torch.manual_seed(0)
-for L in (2, 8, 32):
-    plain, local = race(L)
-    print(f"L = {L:2d}   leave-one-out {plain:.3f}   local {local:.3f}")
+    torch.manual_seed(0)
+    for L in (2, 8, 32):
+        plain, local = race(L)
+        print(f"L = {L:2d}   leave-one-out {plain:.3f}   local {local:.3f}")
 
 # %% [markdown]
 # You have met the score function's virtues and its price. Chapter 4 asks what may be gained when $z$ can move a little.

@@ -304,13 +304,16 @@ def exact_bound(values, probabilities, K):
 # # END QUESTION
 
 # %%
-values = torch.tensor([0.2, 1.0, 3.0])
-probabilities = torch.tensor([0.5, 0.3, 0.2])
-p = (values * probabilities).sum()
-variance = ((values / p - 1) ** 2 * probabilities).sum()
-for K in (1, 4, 16, 30):
-    gap = p.log() - exact_bound(values, probabilities, K)
-    print(f"K = {K:2d}: gap {gap:.5f}   Var[w] / 2Kp² {variance / (2 * K):.5f}")
+with grader.after("q6"):
+    values = torch.tensor([0.2, 1.0, 3.0])
+    probabilities = torch.tensor([0.5, 0.3, 0.2])
+    p = (values * probabilities).sum()
+    variance = ((values / p - 1) ** 2 * probabilities).sum()
+    for K in (1, 4, 16, 30):
+        gap = p.log() - exact_bound(values, probabilities, K)
+        print(
+            f"K = {K:2d}: gap {gap:.5f}  Var[w] / 2Kp² {variance / (2 * K):.5f}"
+        )
 
 # %% [markdown]
 # That was the last one. Chapter 6 asks what a tighter bound does to the gradients.

@@ -150,3 +150,9 @@ def exact_bound(values, probabilities, K):
 def exact_bound(values, probabilities, K):
     draws = torch.tensor(list(itertools.product(range(len(values)), repeat=K)))
     return values[draws].mean(1).log().mean()
+
+
+@wrong("q6", says="What of a draw does w̄ depend on?")
+def exact_bound(values, probabilities, K):
+    draws = torch.tensor(list(itertools.product(range(len(values)), repeat=K)))
+    return (probabilities[draws].prod(1) * values[draws].mean(1).log()).sum()

@@ -354,22 +354,23 @@ def shuffled(log_w, K, R):
 # # END QUESTION
 
 # %%
-model = vl.exact.LinearGaussian(data_dim=3, latent_dim=2)
-torch.manual_seed(1)
-x = model.sample(1)[0]
-with torch.no_grad():
-    model.perfect_e_step()
-    model.c.add_(0.9), model.log_s.add_(0.2)
-    log_w = model.draw(x, (12, 4000)).log_w[..., 0]  # N = 12, 4,000 times
-estimates = {
-    "MIWAE": vl.bounds.miwae(log_w.view(4, 3, -1)),
-    "shuffled, R = 10": shuffled(log_w, 4, 10),
-    "every_group": every_group(log_w, 4),
-}
-for name, bound in estimates.items():
-    error = bound.std() / len(bound) ** 0.5
-    print(f"{name:17s} mean {bound.mean():.3f} ± {error:.3f}", end="")
-    print(f"   variance {bound.var():.3f}")
+with grader.after("q5"):
+    model = vl.exact.LinearGaussian(data_dim=3, latent_dim=2)
+    torch.manual_seed(1)
+    x = model.sample(1)[0]
+    with torch.no_grad():
+        model.perfect_e_step()
+        model.c.add_(0.9), model.log_s.add_(0.2)
+        log_w = model.draw(x, (12, 4000)).log_w[..., 0]  # N = 12, 4,000 times
+    estimates = {
+        "MIWAE": vl.bounds.miwae(log_w.view(4, 3, -1)),
+        "shuffled, R = 10": shuffled(log_w, 4, 10),
+        "every_group": every_group(log_w, 4),
+    }
+    for name, bound in estimates.items():
+        error = bound.std() / len(bound) ** 0.5
+        print(f"{name:17s} mean {bound.mean():.3f} ± {error:.3f}", end="")
+        print(f"   variance {bound.var():.3f}")
 
 # %% [markdown]
 # ## Question 6: few of many
@@ -426,12 +427,13 @@ def added_noise(shares, lengths, c):
 # # END QUESTION
 
 # %%
-log_w = 2 * torch.randn(50, 1)
-shares, lengths = log_w.softmax(0), torch.ones(50, 1)
-for c in (1, 2, 4, 8, 16):
-    kept = (thin(shares.expand(50, 1000), c) > 0).sum(0).double().mean()
-    noise = added_noise(shares, lengths, c).item()
-    print(f"c = {c:2d}   kept {kept:5.2f} of 50   added noise {noise:.4f}")
+with grader.after("q6"):
+    log_w = 2 * torch.randn(50, 1)
+    shares, lengths = log_w.softmax(0), torch.ones(50, 1)
+    for c in (1, 2, 4, 8, 16):
+        kept = (thin(shares.expand(50, 1000), c) > 0).sum(0).double().mean()
+        noise = added_noise(shares, lengths, c).item()
+        print(f"c = {c:2d}   kept {kept:5.2f} of 50   added noise {noise:.4f}")
 
 # %% [markdown]
 # That was the last one. A budget can be split in better ways than one, and need not be paid twice; chapter 8 leaves the

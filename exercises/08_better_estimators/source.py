@@ -263,18 +263,19 @@ def landing(v, rho):
 # # END QUESTION
 
 # %%
-rho, K = 0.6, 256
-precision = torch.linalg.inv(torch.tensor([[1, rho], [rho, 1]]))
-torch.manual_seed(0)
-print("mean gradient in log d:  ELBO   biased STL   DReG × K")
-for name, d in landing(1.0, rho).items():
-    z = math.sqrt(d) * torch.randn(K, 8000, 2)
-    # The path, ½ z·∇ log r; for these Gaussians it is log r plus a constant.
-    path = 0.5 * (z.square().sum(-1) / d - (z @ precision * z).sum(-1))
-    w = path.softmax(0)
-    rows = path.mean(0), (w * path).sum(0), K * (w**2 * path).sum(0)
-    print(f"d of {name:4s} = {d:.3f}   ", end="")
-    print("".join(f"{row.mean():11.3f}" for row in rows))
+with grader.after("q3"):
+    rho, K = 0.6, 256
+    precision = torch.linalg.inv(torch.tensor([[1, rho], [rho, 1]]))
+    torch.manual_seed(0)
+    print("mean gradient in log d:  ELBO   biased STL   DReG × K")
+    for name, d in landing(1.0, rho).items():
+        z = math.sqrt(d) * torch.randn(K, 8000, 2)
+        # The path, ½ z·∇ log r: for these Gaussians log r plus a constant.
+        path = 0.5 * (z.square().sum(-1) / d - (z @ precision * z).sum(-1))
+        w = path.softmax(0)
+        rows = path.mean(0), (w * path).sum(0), K * (w**2 * path).sum(0)
+        print(f"d of {name:4s} = {d:.3f}   ", end="")
+        print("".join(f"{row.mean():11.3f}" for row in rows))
 
 # %% [markdown]
 # ## Question 4: a DReG that is none
@@ -390,29 +391,28 @@ def vimco(log_w, log_q):
 # # END QUESTION
 
 # %%
-torch.manual_seed(1)
-source = vl.exact.GaussianMixture(data_dim=2, components=4, seed=3)
-with torch.no_grad():
-    source.means.mul_(2)
-data, fresh = source.sample(500)[0], source.sample(1000)[0]
+with grader.after("q5"):
+    torch.manual_seed(1)
+    source = vl.exact.GaussianMixture(data_dim=2, components=4, seed=3)
+    with torch.no_grad():
+        source.means.mul_(2)
+    data, fresh = source.sample(500)[0], source.sample(1000)[0]
 
+    def yours(model, x):
+        draw = model.draw(x, (8, 1), pathwise=False)
+        loss = -vimco(draw.log_w[:, 0], draw.log_q[:, 0]).mean()
+        bound = vl.bounds.iwae(draw.log_w)[0].detach()
+        return vl.objectives.Step(model, e_step=loss, m_step=loss, bound=bound)
 
-def yours(model, x):
-    draw = model.draw(x, (8, 1), pathwise=False)
-    loss = -vimco(draw.log_w[:, 0], draw.log_q[:, 0]).mean()
-    bound = vl.bounds.iwae(draw.log_w)[0].detach()
-    return vl.objectives.Step(model, e_step=loss, m_step=loss, bound=bound)
-
-
-print(f"the source itself     log p {source.log_prob(fresh).mean():.4f}")
-settings = {"epochs": 30, "lr": 2e-2, "device": "cpu", "progress": False}
-objectives = {"yours": yours, "the library's": vl.objectives.VIMCO(8)}
-for name, objective in objectives.items():
-    mixture = vl.exact.GaussianMixture(data_dim=2, components=4, seed=20)
-    before = mixture.log_prob(fresh).mean()
-    vl.fit(mixture, objective, data, **settings)
-    after = mixture.log_prob(fresh).mean()
-    print(f"{name:14s} from log p {before:.4f} to {after:.4f}")
+    print(f"the source itself     log p {source.log_prob(fresh).mean():.4f}")
+    settings = {"epochs": 30, "lr": 2e-2, "device": "cpu", "progress": False}
+    objectives = {"yours": yours, "the library's": vl.objectives.VIMCO(8)}
+    for name, objective in objectives.items():
+        mixture = vl.exact.GaussianMixture(data_dim=2, components=4, seed=20)
+        before = mixture.log_prob(fresh).mean()
+        vl.fit(mixture, objective, data, **settings)
+        after = mixture.log_prob(fresh).mean()
+        print(f"{name:14s} from log p {before:.4f} to {after:.4f}")
 
 # %% [markdown]
 # That was the last one. Nearly all of these climbed bounds on $\log p(x)$; chapter 9 asks what such a bound does not

@@ -177,40 +177,38 @@ def prediction(c, r, L, v):
 # # END QUESTION
 
 # %%
-model = LinearGaussian(data_dim=2, latent_dim=2)
+with grader.after("q3"):
+    model = LinearGaussian(data_dim=2, latent_dim=2)
 
+    def ring(rows):
+        """Evenly spaced on a circle of radius 3."""
+        angle = torch.arange(rows) * 2 * math.pi / rows
+        return 3 * torch.stack((angle.cos(), angle.sin()), 1)
 
-def ring(rows):
-    """Evenly spaced on a circle of radius 3."""
-    angle = torch.arange(rows) * 2 * math.pi / rows
-    return 3 * torch.stack((angle.cos(), angle.sin()), 1)
+    def measure(x, s=1e-4, shift=0.0):
+        """I and KL(q(z) || p(z)) of the codes N(x + shift, s²)."""
+        torch.manual_seed(0)
+        with torch.no_grad():
+            model.A.copy_(torch.eye(2))
+            model.c.fill_(shift / 2**0.5)
+            model.log_s.fill_(math.log(s))
+        terms = [vl.metrics.information(model, x) for _ in range(20)]
+        names = ("mutual_information", "marginal_kl")
+        return [sum(t[k].mean().item() for t in terms) / 20 for k in names]
 
-
-def measure(x, s=1e-4, shift=0.0):
-    """I and KL(q(z) || p(z)) of the codes N(x + shift, s²)."""
-    torch.manual_seed(0)
-    with torch.no_grad():
-        model.A.copy_(torch.eye(2))
-        model.c.fill_(shift / 2**0.5)
-        model.log_s.fill_(math.log(s))
-    terms = [vl.metrics.information(model, x) for _ in range(20)]
-    names = ("mutual_information", "marginal_kl")
-    return [sum(t[k].mean().item() for t in terms) / 20 for k in names]
-
-
-c, r, L, v, before = 10, 3, 2, 1.5, measure(ring(300))
-said = prediction(c, r, L, v)
-print("           change of I        change of KL(q(z) || p(z))")
-for name, after in (
-    ("narrower", measure(ring(300), s=1e-4 / c)),
-    ("copies", measure(ring(300).repeat(r, 1))),
-    ("fresh", measure(ring(300 * r))),
-    ("shifted", measure(ring(300), shift=v)),
-):
-    print(f"{name:9s}", end="")
-    for you, old, new in zip(said[name], before, after, strict=True):
-        print(f"  {new - old:+.2f} (you: {you:+.2f})", end="")
-    print()
+    c, r, L, v, before = 10, 3, 2, 1.5, measure(ring(300))
+    said = prediction(c, r, L, v)
+    print("           change of I        change of KL(q(z) || p(z))")
+    for name, after in (
+        ("narrower", measure(ring(300), s=1e-4 / c)),
+        ("copies", measure(ring(300).repeat(r, 1))),
+        ("fresh", measure(ring(300 * r))),
+        ("shifted", measure(ring(300), shift=v)),
+    ):
+        print(f"{name:9s}", end="")
+        for you, old, new in zip(said[name], before, after, strict=True):
+            print(f"  {new - old:+.2f} (you: {you:+.2f})", end="")
+        print()
 
 # %% [markdown]
 # ## Question 4: two points with many pixels
@@ -265,19 +263,20 @@ def explosion_rate(c, s, D, beta, rho):
 
 
 # %%
-def objective(mu, s, D):
-    """L_beta with beta = c = rho = 1."""
-    terms = TwoClusters(mu, s).terms()
-    return D * terms["reconstruction"] - terms["kl"]
+with grader.after("q4"):
 
+    def objective(mu, s, D):
+        """L_beta with beta = c = rho = 1."""
+        terms = TwoClusters(mu, s).terms()
+        return D * terms["reconstruction"] - terms["kl"]
 
-for D in (1, 784):
-    for s in (0.5, 1.0, 19.0, 21.0):
-        mu = 100 * s
-        value = objective(mu, s, D) / mu**2
-        limit = explosion_rate(1, s, D, 1, 1)
-        print(f"D = {D:3d}  s = {s:4.1f}   L / mu² {value:9.4f}", end="")
-        print(f"   your limit {limit:9.4f}")
+    for D in (1, 784):
+        for s in (0.5, 1.0, 19.0, 21.0):
+            mu = 100 * s
+            value = objective(mu, s, D) / mu**2
+            limit = explosion_rate(1, s, D, 1, 1)
+            print(f"D = {D:3d}  s = {s:4.1f}   L / mu² {value:9.4f}", end="")
+            print(f"   your limit {limit:9.4f}")
 
 # %% [markdown]
 # ## Question 5: the split from a batch
@@ -448,16 +447,17 @@ def best_elbos(p_data, images, encoder, prior):
 # ($t = 1$) to nearly hard. Which column will move? Where will the two meet?
 
 # %%
-images = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 4)
-shades = torch.tensor([[0.25], [0.75]])
-log_x = torch.distributions.Bernoulli(shades[:, None]).log_prob(images)
-log_joint = log_x.sum(-1).T + math.log(0.5)  # (16, 2): image, shade
-prior, p_data = torch.tensor([0.5, 0.5]), log_joint.exp().sum(1)
-for t in (0.0, 0.2, 0.5, 1.0, 2.0, 4.0):
-    encoder = torch.softmax(t * log_joint, 1)
-    free, factorised = best_elbos(p_data, images, encoder, prior)
-    print(f"t = {t:.1f}   any decoder {free:.4f}", end="")
-    print(f"   factorised {factorised:.4f}")
+with grader.after("q6"):
+    images = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 4)
+    shades = torch.tensor([[0.25], [0.75]])
+    log_x = torch.distributions.Bernoulli(shades[:, None]).log_prob(images)
+    log_joint = log_x.sum(-1).T + math.log(0.5)  # (16, 2): image, shade
+    prior, p_data = torch.tensor([0.5, 0.5]), log_joint.exp().sum(1)
+    for t in (0.0, 0.2, 0.5, 1.0, 2.0, 4.0):
+        encoder = torch.softmax(t * log_joint, 1)
+        free, factorised = best_elbos(p_data, images, encoder, prior)
+        print(f"t = {t:.1f}   any decoder {free:.4f}", end="")
+        print(f"   factorised {factorised:.4f}")
 
 # %% [markdown]
 # So much for what the ELBO does not want. Chapter 10 gives its terms weights of their own, and asks again.

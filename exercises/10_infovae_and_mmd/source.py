@@ -375,14 +375,19 @@ def mmd_to_prior(z, h):
 # # END QUESTION
 
 # %%
-draws = []
-for _ in range(300):
-    z = 0.2 + torch.randn(50, 8)
-    sampled = vl.divergences.mmd(z, torch.randn(50, 8))
-    draws.append(torch.tensor([sampled, mmd_to_prior(z, math.sqrt(8))]))
-draws = torch.stack(draws)
-for name, values in zip(("sampled prior", "known prior"), draws.T, strict=True):
-    print(f"{name:13}  mean {values.mean():.4f}   spread {values.std():.4f}")
+with grader.after("q6"):
+    draws = []
+    for _ in range(300):
+        z = 0.2 + torch.randn(50, 8)
+        sampled = vl.divergences.mmd(z, torch.randn(50, 8))
+        draws.append(torch.tensor([sampled, mmd_to_prior(z, math.sqrt(8))]))
+    draws = torch.stack(draws)
+    for name, values in zip(
+        ("sampled prior", "known prior"), draws.T, strict=True
+    ):
+        print(
+            f"{name:13}  mean {values.mean():.4f}   spread {values.std():.4f}"
+        )
 
 # %% [markdown]
 # That is the set. In chapter 11 other divergences take the MMD's place; one of them needs no prior draws either.

@@ -171,37 +171,39 @@ def missing_modes(n, r, g):
 # # END QUESTION
 
 # %%
-n, r, N = 8, 3, 1000
-turn = 2 * math.pi * torch.arange(n) / n
-centres = 25 * torch.stack((turn.cos(), turn.sin()), -1)
+with grader.after("q3"):
+    n, r, N = 8, 3, 1000
+    turn = 2 * math.pi * torch.arange(n) / n
+    centres = 25 * torch.stack((turn.cos(), turn.sin()), -1)
 
+    def bumps(centres):
+        shares = D.Categorical(torch.ones(len(centres)))
+        return D.MixtureSameFamily(
+            shares, D.Independent(D.Normal(centres, 1.0), 1)
+        )
 
-def bumps(centres):
-    shares = D.Categorical(torch.ones(len(centres)))
-    return D.MixtureSameFamily(shares, D.Independent(D.Normal(centres, 1.0), 1))
-
-
-q, p = bumps(centres[:r]), bumps(centres)
-z, y = q.sample((N,)), p.sample((N,))
-ratios = [q.log_prob(at) - p.log_prob(at) for at in (z, y)]
-log_m = [
-    torch.logaddexp(q.log_prob(at), p.log_prob(at)) - math.log(2)
-    for at in (z, y)
-]
-measured = {
-    "KL": ratios[0].mean(),
-    "JS": (
-        (q.log_prob(z) - log_m[0]).mean() + (p.log_prob(y) - log_m[1]).mean()
-    )
-    / 2,
-    "MMD": vl.divergences.mmd(z, y),
-    "Stein": vl.divergences.stein_discrepancy(z, p),
-}
-# h² = 2 in two dimensions: E k = (1 + 2 / h²)^(-1)
-predicted = missing_modes(n, r, g=1 / 2)
-for name, value in measured.items():
-    told = float(predicted[name])
-    print(f"{name:5}  measured {value:7.4f}   predicted {told:7.4f}")
+    q, p = bumps(centres[:r]), bumps(centres)
+    z, y = q.sample((N,)), p.sample((N,))
+    ratios = [q.log_prob(at) - p.log_prob(at) for at in (z, y)]
+    log_m = [
+        torch.logaddexp(q.log_prob(at), p.log_prob(at)) - math.log(2)
+        for at in (z, y)
+    ]
+    measured = {
+        "KL": ratios[0].mean(),
+        "JS": (
+            (q.log_prob(z) - log_m[0]).mean()
+            + (p.log_prob(y) - log_m[1]).mean()
+        )
+        / 2,
+        "MMD": vl.divergences.mmd(z, y),
+        "Stein": vl.divergences.stein_discrepancy(z, p),
+    }
+    # h² = 2 in two dimensions: E k = (1 + 2 / h²)^(-1)
+    predicted = missing_modes(n, r, g=1 / 2)
+    for name, value in measured.items():
+        told = float(predicted[name])
+        print(f"{name:5}  measured {value:7.4f}   predicted {told:7.4f}")
 
 # %% [markdown]
 # ## Question 4: soft labels
@@ -251,12 +253,13 @@ def soft_logit(r, a):
 # # END QUESTION
 
 # %%
-for m in (1.0, 2.0, 4.0, 8.0):  # q = N(m, 1), p = N(0, 1)
-    z = m + torch.randn(20_000)
-    r = m * z - m**2 / 2
-    soft = soft_logit(r, 0.9).mean()
-    hard = f"KL {m**2 / 2:4.1f}, told with hard labels {r.mean():4.1f}"
-    print(f"m = {m:.0f}   {hard}, with soft {soft:4.2f}")
+with grader.after("q4"):
+    for m in (1.0, 2.0, 4.0, 8.0):  # q = N(m, 1), p = N(0, 1)
+        z = m + torch.randn(20_000)
+        r = m * z - m**2 / 2
+        soft = soft_logit(r, 0.9).mean()
+        hard = f"KL {m**2 / 2:4.1f}, told with hard labels {r.mean():4.1f}"
+        print(f"m = {m:.0f}   {hard}, with soft {soft:4.2f}")
 
 # %% [markdown]
 # ## Question 5: two players, three bugs
@@ -390,19 +393,20 @@ def ksd(z, mean, covariance, h):
 # # END QUESTION
 
 # %%
-covariance = torch.tensor([[1.0, 0.6], [0.6, 1.0]])
-mean, root = torch.tensor([1.0, -1.0]), torch.linalg.cholesky(covariance)
-values = {"q = p": [], "shifted by 0.3": [], "uncorrelated": []}
-for _ in range(300):
-    e = torch.randn(100, 2)
-    values["q = p"].append(ksd(mean + e @ root.T, mean, covariance, 1.0))
-    values["shifted by 0.3"].append(
-        ksd(mean + 0.3 + e @ root.T, mean, covariance, 1.0)
-    )
-    values["uncorrelated"].append(ksd(mean + e, mean, covariance, 1.0))
-for name, each in values.items():
-    each = torch.tensor(each)
-    print(f"{name:15}  KSD² {each.mean():.4f}   spread {each.std():.4f}")
+with grader.after("q6"):
+    covariance = torch.tensor([[1.0, 0.6], [0.6, 1.0]])
+    mean, root = torch.tensor([1.0, -1.0]), torch.linalg.cholesky(covariance)
+    values = {"q = p": [], "shifted by 0.3": [], "uncorrelated": []}
+    for _ in range(300):
+        e = torch.randn(100, 2)
+        values["q = p"].append(ksd(mean + e @ root.T, mean, covariance, 1.0))
+        values["shifted by 0.3"].append(
+            ksd(mean + 0.3 + e @ root.T, mean, covariance, 1.0)
+        )
+        values["uncorrelated"].append(ksd(mean + e, mean, covariance, 1.0))
+    for name, each in values.items():
+        each = torch.tensor(each)
+        print(f"{name:15}  KSD² {each.mean():.4f}   spread {each.std():.4f}")
 
 # %% [markdown]
 # You have now built a judge's report, a repaired game and a test by scores. Chapter 12 takes them to the published tables.

@@ -19,32 +19,27 @@ from .report import page_name, write_marks, write_page
 from .session import Limits, NoKernel
 from .submission import hidden
 
-AUTOGRADERS = Path(__file__).resolve().parents[2] / "_build" / "exercises"
-
 
 def main() -> None:
     parser = argparse.ArgumentParser("python -m tools.grade", description="Grade a folder of submissions.")
-    add = parser.add_argument
-    add("chapter", type=int, help="the chapter whose exercises these are")
-    add("folder", type=Path, help="one notebook, or folder with a notebook, per learner")
-    add("--out", type=Path, help="where marks and reports go (default: FOLDER-marks)")
-    add("--jobs", type=int, default=max(1, (os.cpu_count() or 2) // 2), help="at a time")
-    add("--seconds", type=float, default=Limits.call, help="for one cell or call")
-    add("--total-seconds", type=float, default=Limits.submission, help="for a submission")
-    add("--gigabytes", type=float, default=Limits.memory / 2**30, help="of memory")
-    add("--autograders", type=Path, default=AUTOGRADERS, help="what assign.py made")
+    parser.add_argument("chapter", type=int, help="the chapter whose exercises these are")
+    parser.add_argument("folder", type=Path, help="one notebook, or folder with a notebook, per learner")
+    parser.add_argument("--out", type=Path, help="where marks and reports go (default: FOLDER-marks)")
+    parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 2) // 2), help="at a time")
+    parser.add_argument("--seconds", type=float, default=Limits.call, help="for one cell or call")
+    parser.add_argument("--total-seconds", type=float, default=Limits.submission, help="for a submission")
+    parser.add_argument("--gigabytes", type=float, default=Limits.memory / 2**30, help="of memory")
+    parser.add_argument("--autograders", type=Path, default="_build/exercises", help="what assign.py made")
     args = parser.parse_args()
 
     autograder = args.autograders / f"{args.chapter:02d}" / "autograder"
     tests = sorted(autograder.glob("tests/q*.py"))
     if not tests:
         parser.error(f"no autograder for chapter {args.chapter}: `make assign` builds those of 1 to 11")
-    if not args.folder.is_dir():
-        parser.error(f"{args.folder} is not a folder")
     folder = args.folder.resolve()
-    paths = sorted(p for p in folder.iterdir() if not hidden(p.relative_to(folder)))
+    paths = sorted(path for path in folder.glob("*") if not hidden(Path(path.name)))
     if not paths:
-        parser.error(f"{args.folder} is empty: put one notebook per learner into it")
+        parser.error(f"nothing lies in {args.folder}: put one notebook per learner into it")
     twice = [name for name, times in Counter(map(learner, paths)).items() if times > 1]
     if twice:
         parser.error(f"these names stand for two submissions each: {', '.join(twice)}")
@@ -52,12 +47,10 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     # No argument: those of a process are there for all to read.
     seed = os.environ.pop("SEED", "") or secrets.token_hex(8)
-    limits = Limits(args.seconds, args.total_seconds, int(args.gigabytes * 2**30))
+    how = tests, Limits(args.seconds, args.total_seconds, int(args.gigabytes * 2**30)), seed
 
     keep_private()
-    _, user = somebody(0)
     try:
-        how = tests, limits, seed
         reports = list(tqdm(mark_all(paths, max(1, args.jobs), *how), "graded", len(paths)))
         (control,) = mark_all(list(autograder.glob("*.ipynb")), 1, *how)
         if control.total < control.possible or not control.possible:
@@ -70,7 +63,8 @@ def main() -> None:
     for report in reports:
         write_page(report, args.chapter, out / page_name(report.learner))
     print(f"{len(reports)} submissions, seed {seed}: {out / 'marks.csv'} and a report per learner beside it.")
-    print(f"They ran as {'users of their own' if user else 'you'}: book/teaching.md says what that means.")
+    who = "users of their own" if somebody(0)[1] else "you"
+    print(f"They ran as {who}: book/teaching.md says what that means.")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 
 FIRST_USER, USERS = 61184, 4336  # systemd's range for users that exist while a service runs
+PROCESSES = 512  # of all that one such user runs, threads among them
 NO_RIGHTS = "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"
 
 
@@ -63,5 +64,6 @@ def _others_can_run_this() -> bool:
 
 
 def _as(user: int) -> list[str]:
-    # Root's rights end where the next program begins: with `env`, so that Python starts without them.
-    return ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", *NO_RIGHTS, "env"]
+    # Root's rights end where the next program begins: not with Python, which starts without them.
+    user = f"--reuid={user}", f"--regid={user}", "--clear-groups"
+    return ["setpriv", *user, *NO_RIGHTS, "prlimit", f"--nproc={PROCESSES}"]

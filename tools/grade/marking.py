@@ -9,19 +9,19 @@ import time
 from dataclasses import asdict
 from multiprocessing.connection import wait
 from pathlib import Path
-from threading import Timer
 
 import torch
 from otter.execute import Checker
 from otter.nbmeta_config import NBMetadataConfig
 
 from .apart import end_children, keep_private, remove, somebody
-from .report import Report
-from .session import GRACE, Limits, NoKernel
-from .submission import TEXT, Submission
+from .report import TEXT, Report
+from .session import Limits, NoKernel
+from .submission import Submission
 
 MARGIN = 60.0  # seconds after a submission's own, then the process that marks it is ended
 REPORT_BYTES = 2**24
+FILE_BYTES = 512 * 2**20  # no file of a submission may grow beyond this
 
 
 def learner(path: Path) -> str:
@@ -31,17 +31,13 @@ def learner(path: Path) -> str:
 
 def mark(path: Path, home: Path, number: int, tests: list[Path], limits: Limits, seed: str) -> Report:
     """Mark one submission by Otter's test files. Raises NoKernel."""
-    begin, report = time.monotonic(), Report(learner(path))
-    submission = Submission(path, home, number, limits)
+    begin, submission = time.monotonic(), Submission(path, home, number, limits)
+    report = Report(learner(path), remarks=submission.remarks)
     for test in tests:
         # Who knows a question's instances knows neither the seed nor another question's.
-        digest = hashlib.sha256(f"{seed} {test.stem}".encode()).digest()
-        submission.seed = int.from_bytes(digest[:6])
+        submission.seed = int(hashlib.sha256(f"{seed} {test.stem}".encode()).hexdigest()[:12], 16)
         result = Checker.check(str(test), NBMetadataConfig(), global_env=submission)
-        if submission.failure:
-            raise submission.failure
         report.questions[result.name] = result.score, result.possible, _said(result)
-    report.remarks = submission.remarks
     report.seconds = time.monotonic() - begin
     return report
 
@@ -56,47 +52,57 @@ def _said(result) -> list[str]:
     return [f"{asked}: {text}" for asked, text in said.items()]
 
 
+class Marking:
+    """A process that marks one submission, and the file without a name that it writes its report into."""
+
+    def __init__(self, number: int, path: Path, *how):
+        self.learner, self.user = learner(path), somebody(number)[1]
+        self.home, self.file = Path(tempfile.mkdtemp(prefix="vaelearn-")), tempfile.TemporaryFile(buffering=0)
+        arguments = self.file, path, self.home, number, *how
+        self.process = multiprocessing.get_context("fork").Process(target=_mark_into, args=arguments)
+        self.process.start()
+
+    def report(self) -> Report:
+        """What the process wrote before it ended. Raises NoKernel."""
+        self.file.seek(0)
+        try:
+            said = json.loads(self.file.read(REPORT_BYTES))
+        except ValueError:
+            said = {"remarks": ["its marking was ended from outside: look at this one by hand"]}
+        if "no kernel" in said:
+            raise NoKernel(f"{self.learner}: {said['no kernel']}")
+        return Report(**{"learner": self.learner} | said)
+
+
 def mark_all(paths: list[Path], jobs: int, tests: list[Path], limits: Limits, seed: str):
     """Yield a Report for each path as it comes, `jobs` at a time. Raises NoKernel."""
-    context, waiting, running = multiprocessing.get_context("fork"), list(enumerate(paths)), {}
+    waiting, running = list(enumerate(paths)), {}
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
-                number, path = waiting.pop(0)
-                home, (pipe, child) = Path(tempfile.mkdtemp(prefix="vaelearn-")), context.Pipe(duplex=False)
-                how = child, path, home, number, tests, limits, seed
-                process = context.Process(target=_mark_into, args=how)
-                process.start()
-                child.close()
-                running[pipe] = path, home, number, time.monotonic() + limits.submission + MARGIN, process
-            for *_, end_by, process in running.values():
+                marking = Marking(*waiting.pop(0), tests, limits, seed)
+                running[marking] = time.monotonic() + limits.submission + MARGIN
+            wait([marking.process.sentinel for marking in running], timeout=1)
+            for marking, end_by in list(running.items()):
                 if time.monotonic() > end_by:
-                    process.kill()  # one that was stopped answers to nothing else
-            for pipe in wait(list(running), timeout=1):
-                path, home, number, _, process = running.pop(pipe)
-                patience = Timer(GRACE, process.kill)  # it may be stopped halfway through its report
-                patience.start()
-                try:
-                    said = json.loads(pipe.recv_bytes(REPORT_BYTES))
-                except (EOFError, OSError):
-                    said = {"remarks": ["its marking was ended from outside: look at this one by hand"]}
-                process.join()
-                patience.cancel()
-                end_children(but=[process.pid for *_, process in running.values()])
-                remove(home, somebody(number)[1])
-                if "no kernel" in said:
-                    raise NoKernel(f"{learner(path)}: {said['no kernel']}")
-                yield Report(**{"learner": learner(path)} | said)
+                    marking.process.kill()  # one that was stopped answers to nothing else
+                if not marking.process.is_alive():
+                    yield marking.report()
+                    del running[marking]
+                    end_children(but=[marking.process.pid for marking in running])
+                    remove(marking.home, marking.user)
     finally:
         end_children()
-        for _, home, number, *_ in running.values():
-            remove(home, somebody(number)[1])
+        for marking in running:
+            remove(marking.home, marking.user)
 
 
-def _mark_into(pipe, path, home, number, tests, limits, seed):
+def _mark_into(file, path, home, number, tests, limits, seed):
     # A process for each learner: should a submission find and kill it, the others go on.
     keep_private()
-    resource.setrlimit(resource.RLIMIT_DATA, (limits.memory, limits.memory))
+    for kind, most in {"DATA": limits.memory, "FSIZE": FILE_BYTES, "CORE": 0}.items():
+        resource.setrlimit(getattr(resource, f"RLIMIT_{kind}"), (most, most))
+    tempfile.tempdir = str(home)  # where torch.compile, for one, would leave a folder of its own
     # A forked process may not start the threads of its parent's pool.
     torch.set_num_threads(1)
     try:
@@ -105,4 +111,4 @@ def _mark_into(pipe, path, home, number, tests, limits, seed):
         said = {"no kernel": str(error)}
     except Exception as error:
         said = {"remarks": [f"marking failed on this one ({type(error).__name__}: {error})"[:TEXT]]}
-    pipe.send_bytes(json.dumps(said).encode())
+    file.write(json.dumps(said).encode())

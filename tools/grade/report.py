@@ -4,7 +4,6 @@ import csv
 import hashlib
 import html
 import os
-import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
 from string import Template
@@ -12,7 +11,7 @@ from string import Template
 from vaelearn.exercises import typeset
 
 PAGE = Template(Path(__file__).with_name("page.html").read_text("utf-8"))
-LONGEST = 2000  # characters of a cell of the sheet
+TEXT = 2000  # characters of a message, and of a cell of the sheet
 
 
 @dataclass
@@ -35,26 +34,25 @@ class Report:
 
 def write_marks(reports: list[Report], path: Path) -> None:
     """The mark sheet: a line per learner, a column per question."""
-    questions = max((report.questions for report in reports), key=len)
-    possible = sum(possible for _, possible, _ in questions.values())
-    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+    full = max(reports, key=lambda report: len(report.questions))
+    with path.open("w", newline="", encoding="utf-8") as file:
         sheet = csv.writer(file)
-        sheet.writerow(["learner", *questions, "total", "out of", "seconds", "remarks"])
+        sheet.writerow(["learner", *full.questions, "total", "out of", "seconds", "remarks"])
         for report in reports:
-            scores = [report.questions.get(q, (0, 0, []))[0] for q in questions]
+            scores = [report.questions.get(q, (0, 0, []))[0] for q in full.questions]
             name, remarks = cell(report.learner), cell("; ".join(report.remarks))
-            sheet.writerow([name, *scores, sum(scores), possible, f"{report.seconds:.1f}", remarks])
+            sheet.writerow([name, *scores, report.total, full.possible, f"{report.seconds:.1f}", remarks])
 
 
 def cell(text: str) -> str:
     """Text that a spreadsheet takes for one cell and no formula, whichever sign separates its cells."""
-    text = printable(text).replace(";", ",")[:LONGEST]
+    text = printable(text).replace(";", ",")[:TEXT]
     return f"'{text}" if text.lstrip().startswith(tuple("=+-@＝＋－＠")) else text
 
 
 def printable(text: str) -> str:
-    """The text with a space for each control character, ends of lines among them."""
-    return "".join(" " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in text)
+    """The text with a space for each character that does not print, ends of lines among them."""
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def page_name(learner: str) -> str:
@@ -83,7 +81,6 @@ def write_page(report: Report, chapter: int, path: Path) -> None:
             remarks=f"<h2>While the notebook ran</h2><ul>{remarks}</ul>" if remarks else "",
         ),
         encoding="utf-8",
-        errors="backslashreplace",
     )
 
 

@@ -2,11 +2,9 @@
 
 import base64
 import io
-import json
 import os
 import pickle
 import queue
-import secrets
 import signal
 import subprocess
 import sys
@@ -16,14 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from jupyter_client import BlockingKernelClient, write_connection_file
+from jupyter_client import BlockingKernelClient
 
 from .apart import somebody
 
 GRACE = 5.0  # seconds to react to an interrupt, as Ctrl-C would give, before the process is ended
 START = 120.0  # seconds for a kernel to begin: its imports are not the learner's time
-FILE_BYTES = 512 * 2**20  # no file of a submission may grow beyond this
-THREADS = 512  # of all processes of a submission that runs as a user of its own
 UNREADABLE = "answered with something unreadable"
 MANAGERS = "pip pip3 pipx uv uvx conda mamba micromamba pixi poetry apt apt-get brew sudo".split()
 
@@ -41,8 +37,8 @@ class Stopped(Exception):
     """A submission's process did not answer: why."""
 
 
-class NoKernel(Exception):
-    """A kernel would not start: the marker's failure, never a learner's."""
+class NoKernel(BaseException):
+    """A kernel would not start: the marker's failure, which no check may take for a learner's."""
 
 
 class Kernel:
@@ -54,47 +50,38 @@ class Kernel:
     alive = False
 
     def __init__(self, home: Path, number: int, limits: Limits, beside=Path.mkdir):
+        """Start it. Raises Stopped and OSError."""
         self.folder = Path(tempfile.mkdtemp(dir=home))
-        self.client = BlockingKernelClient()
         beside(self.folder / "work")
-        key, socket = secrets.token_hex().encode(), f"{self.folder}/kernel"
-        file, connection = write_connection_file(f"{socket}.json", ip=socket, transport="ipc", key=key)
-        environment, (command, user) = self._environment(), somebody(number)
-        most = {"DATA": limits.memory, "CPU": int(limits.submission), "FSIZE": FILE_BYTES, "CORE": 0}
+        file, (command, user) = f"{self.folder}/kernel.json", somebody(number)
+        self.client = BlockingKernelClient(connection_file=file, transport="ipc")
+        self.client.write_connection_file()
+        environment = self._environment()
         if user is not None:
-            most["NPROC"] = THREADS
             os.chmod(home, 0o711)  # to be passed through; it stays ours, so that nothing in it is exchanged
             subprocess.run(["chown", "-R", f"{user}:{user}", self.folder], check=True)
-        command += [sys.executable, Path(__file__).with_name("kernel.py"), json.dumps(most), "-f", file]
+        command += [sys.executable, Path(__file__).with_name("kernel.py"), "-f", file]
+        where = {"cwd": self.folder / "work", "env": environment, "start_new_session": True}
         quiet = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
-        self.process = subprocess.Popen(
-            command, cwd=self.folder / "work", env=environment, start_new_session=True, **quiet
-        )
-        self.client.load_connection_info(connection)
+        self.process = subprocess.Popen(command, **where, **quiet)
         self.client.start_channels(iopub=False, stdin=False, hb=False, control=False)
         self.alive = True
-        try:
-            self.run("", START)
-        except Stopped as stopped:
-            raise NoKernel(f"a kernel that was to run nothing yet {stopped}") from None
+        self.run("", START)
 
     def _environment(self) -> dict[str, str]:
         """What the kernel knows of this machine: package managers that do nothing, for one."""
-        bin, tmp = self.folder / "bin", self.folder / "tmp"
+        bin, tmp, nothing = self.folder / "bin", self.folder / "tmp", Path(__file__).with_name("nothing")
         bin.mkdir(), tmp.mkdir()
         for name in MANAGERS:
-            (bin / name).write_text("#!/bin/sh\n")
-            (bin / name).chmod(0o755)
-            (bin / f"{name}.py").write_text("def main(*_):\n    return 0\n")
+            (bin / name).symlink_to(nothing)
         return {
             "PATH": f"{bin}:{os.environ.get('PATH', os.defpath)}",
-            "PYTHONPATH": str(bin),
+            "PIP_PYTHON": str(nothing),  # whichever pip it is, it hands its work to this
             "TMPDIR": str(tmp),
             **dict.fromkeys(("HOME", "IPYTHONDIR", "MPLCONFIGDIR"), str(self.folder)),
             "JPY_PARENT_PID": str(os.getpid()),
             "MPLBACKEND": "agg",
-            "OMP_NUM_THREADS": "1",
-            "TORCH_COMPILE_DISABLE": "1",  # compiled or not, an answer is the same
+            **dict.fromkeys(("OMP_NUM_THREADS", "TORCH_COMPILE_DISABLE"), "1"),
         }
 
     def run(self, source: str, seconds: float) -> str:
@@ -115,20 +102,17 @@ class Kernel:
 
     def _execute(self, seconds: float, *args, **kwargs) -> dict:
         number = self.client.execute(*args, **kwargs, allow_stdin=False, stop_on_error=False)
-        try:
-            return self._reply(number, seconds)
-        except TimeoutError:
-            self.process.send_signal(signal.SIGINT)
+        if reply := self._reply(number, seconds):
+            return reply
+        self.process.send_signal(signal.SIGINT)
         late = f"ran longer than {seconds:.0f} s and"
-        try:
-            self._reply(number, GRACE)
-        except TimeoutError:
-            self.end()
-            raise Stopped(f"{late} had to be ended") from None
-        raise Stopped(f"{late} was interrupted")
+        if self._reply(number, GRACE):
+            raise Stopped(f"{late} was interrupted")
+        self.end()
+        raise Stopped(f"{late} had to be ended")
 
-    def _reply(self, number: str, seconds: float) -> dict:
-        """The reply to this request; a late one to an earlier request is thrown away."""
+    def _reply(self, number: str, seconds: float) -> dict | None:
+        """The reply to this request, or None; a late one to an earlier request is thrown away."""
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
             try:
@@ -142,7 +126,6 @@ class Kernel:
             except Exception:  # whatever a message that is none makes the reader say
                 self.end()
                 raise Stopped(UNREADABLE) from None
-        raise TimeoutError
 
     def end(self) -> None:
         self.alive = False

@@ -1,7 +1,6 @@
 """A submission: its notebook's code, and its answers, which a kernel gives as plain data."""
 
 import json
-import re
 import shutil
 import time
 from contextlib import suppress
@@ -12,10 +11,8 @@ import nbformat
 
 from vaelearn.exercises.answers import Answer, Wrong
 
-from .session import UNREADABLE, Kernel, Limits, Stopped
-
-TEXT = 2000  # characters of a message
-_CHECK = re.compile(r"\s*(grader\.(check|solution)\([^()]*\)\s*)?")
+from .report import TEXT
+from .session import UNREADABLE, Kernel, Limits, NoKernel, Stopped
 
 
 class Submission(dict):
@@ -24,21 +21,20 @@ class Submission(dict):
     A cell that ends its kernel is left out, and the rest is run again in a new one.
     """
 
-    kernel, broken, seed, calls, failure = None, "", 0, 0, None
+    kernel, broken, seed, calls = None, "", 0, 0
 
     def __init__(self, path: Path, home: Path, number: int, limits: Limits):
         super().__init__()
         self.limits, self.end_by = limits, time.monotonic() + limits.submission
-        self.cells, self.remarks, beside = {}, [], Path.mkdir
+        self.cells, self.remarks = {}, []
         try:
             notebook = _notebook(path)
             self.cells = _code(notebook)
-            if path.is_dir():
-                beside = partial(_copy, notebook.parent)
+            beside = partial(_copy, notebook.parent) if path.is_dir() else Path.mkdir
+            self.new_kernel = partial(Kernel, home, number, limits, beside)
         except ValueError as error:
             self.broken = str(error)
             self.remarks.append(self.broken)
-        self.new_kernel = partial(Kernel, home, number, limits, beside)
 
     def answer(self, name: str) -> "RemoteAnswer":
         if self.broken:
@@ -46,18 +42,12 @@ class Submission(dict):
         return RemoteAnswer(name, self)
 
     def ask(self, *request) -> dict:
-        """The reply of the submission's kernel. Raises Stopped."""
+        """The reply of the submission's kernel. Raises Stopped, NoKernel."""
         self.calls += 1
-        try:
-            self._seconds()
-            while self.kernel is None or not self.kernel.alive:
-                self._run()
-            return self.kernel.ask((*request, self.calls), self._seconds())
-        except Stopped:
-            raise
-        except Exception as error:
-            self.failure = error  # of the marker; who called may take it for the learner's
-            raise
+        self._seconds()
+        while self.kernel is None or not self.kernel.alive:
+            self._run()
+        return self.kernel.ask((*request, self.calls), self._seconds())
 
     def _seconds(self) -> float:
         left = self.end_by - time.monotonic()
@@ -67,7 +57,10 @@ class Submission(dict):
 
     def _run(self) -> None:
         """Run the cells in a new kernel, up to one that ends it."""
-        self.kernel = self.new_kernel()
+        try:
+            self.kernel = self.new_kernel()
+        except Exception as error:  # whatever kept it from starting is not the learner's
+            raise NoKernel(f"a kernel that was to run nothing yet failed: {error}") from error
         for number, source in list(self.cells.items()):
             seconds = self._seconds()
             try:
@@ -112,25 +105,18 @@ def _notebook(path: Path) -> Path:
 
 
 def _code(path: Path) -> dict[int, str]:
-    """The notebook's code cells by number, without those that only ask for checks. Raises ValueError."""
+    """The notebook's code cells by number. Raises ValueError."""
     try:
         # Saved outputs may be many times what a learner wrote.
-        bare = json.loads(path.read_text("utf-8-sig"), object_hook=_without_outputs)
+        text = path.read_text("utf-8-sig")
+        bare = json.loads(text, object_hook=lambda part: part | {key: [] for key in part if key == "outputs"})
         notebook = nbformat.reads(json.dumps(bare), as_version=4)
         cells = [str(cell.source) for cell in notebook.cells if cell.cell_type == "code"]
     except Exception as error:  # whatever a file that is no notebook makes the reader say
         raise ValueError(f"this is not a notebook that can be read ({type(error).__name__})") from None
     if not any(source.strip() for source in cells):
         raise ValueError("this notebook has no code")
-    return {
-        n: source
-        for n, source in enumerate(cells, 1)
-        if not all(_CHECK.fullmatch(line) for line in source.splitlines())
-    }
-
-
-def _without_outputs(part: dict) -> dict:
-    return part | {"outputs": []} if "outputs" in part else part
+    return dict(enumerate(cells, 1))
 
 
 def hidden(path: Path) -> bool:

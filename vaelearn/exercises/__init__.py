@@ -3,6 +3,8 @@
     from vaelearn.exercises import Grader
     grader = Grader(5)        # the exercises of chapter 5
     grader.check("q1")        # says what is right, or what went wrong and why
+    grader.hint("q1")         # a hint, and at the next call the next
+    grader.check()            # the whole set: passed, tried, left
     grader.solution("q1")     # a worked solution, once you have tried
 
 The checks of chapter 5 are the functions of `vaelearn.exercises.ch05`.
@@ -10,13 +12,16 @@ The checks of chapter 5 are the functions of `vaelearn.exercises.ch05`.
 
 import html
 import inspect
+import json
 import pkgutil
 import re
+from contextlib import contextmanager
 from importlib import import_module, resources
+from pathlib import Path
 
 from .answers import Wrong, examine
 
-__all__ = ["Grader", "Verdict"]
+__all__ = ["Grader", "Overview", "Verdict"]
 
 CHAPTERS = [int(name[2:]) for _, name, _ in pkgutil.iter_modules(__path__) if re.fullmatch(r"ch\d+", name)]
 
@@ -40,7 +45,10 @@ class Verdict:
 
 
 class Grader:
-    """Checks and solutions of one chapter's exercises. Raises ValueError for a chapter that has none."""
+    """Checks, hints and solutions of one chapter's exercises. Raises ValueError for a chapter that has none.
+
+    What the last check of each question said is kept in the folder, in MEMORY, for the next kernel.
+    """
 
     def __init__(self, chapter: int):
         self.chapter = int(chapter)
@@ -49,40 +57,135 @@ class Grader:
             raise ValueError(f"Chapter {chapter} has no exercises. There are sets for {known}.")
         self.checks = import_module(f"{__name__}.ch{self.chapter:02d}")
         self.questions = [q for q in vars(self.checks) if re.fullmatch(r"q\d+", q)]
-        self.tried = set()
+        self.state = {q: state for q, state in _recall(self.chapter).items() if q in self.questions}
+        self.hints_given = dict.fromkeys(self.questions, 0)
 
-    def check(self, question: str, namespace: dict | None = None) -> Verdict:
-        """Try the caller's answer to `question` ("q1") on fresh problem instances.
+    def check(self, question: str | None = None, namespace: dict | None = None):
+        """Try the caller's answer to `question` ("q1") on fresh problems; without one, the whole set.
 
         `namespace`: where the answer is defined; the caller's globals where it is None.
         """
-        self._known(question)
         if namespace is None:
             namespace = inspect.currentframe().f_back.f_globals
-        self.tried.add(question)
+        if question is None:
+            for each in self.questions:
+                self._verdict(each, namespace)
+            points = dict(re.findall(r"^## (q\d+) \((\d+) points?\)", self._text("solutions"), re.M))
+            return Overview({q: (self.state.get(q, "left"), int(points[q])) for q in self.questions})
+        self._known(question)
+        return self._verdict(question, namespace)
+
+    def _verdict(self, question, namespace):
         try:
             examine(getattr(self.checks, question), namespace)
         except Wrong as wrong:
+            # An answer that is not there now, after a restart, say, was not lost.
+            if not wrong.blank:
+                self._note(question, "tried")
             return Verdict(question, False, str(wrong))
+        self._note(question, "passed")
         return Verdict(question, True, "the public checks passed. A teacher may run more.")
+
+    @contextmanager
+    def after(self, question: str):
+        """Code under `with grader.after("q1"):` needs that answer: until it passes, an error is one line."""
+        self._known(question)
+        try:
+            yield
+        except Exception as error:
+            if self.state.get(question) == "passed":
+                raise
+            print(f"This cell runs once the check of {question} passes ({type(error).__name__} now).")
+
+    def hint(self, question: str):
+        """The hints of `question`, one more at each call."""
+        self._known(question)
+        hints = re.findall(r"^- (.*)", self._section("hints", question), re.M)
+        self.hints_given[question] = given = min(self.hints_given[question] + 1, len(hints))
+        lines = [f"{n}. {hint}" for n, hint in enumerate(hints[:given], 1)]
+        more = (
+            f'`grader.hint("{question}")` once more gives the next.' if given < len(hints) else "That is all."
+        )
+        return _Page("\n".join([*lines, "", more]))
 
     def solution(self, question: str, untried: bool = False):
         """The worked solution of `question`, once it has been checked (or with untried=True)."""
         self._known(question)
-        if question not in self.tried and not untried:
+        if question not in self.state and not untried:
             return Verdict(
                 question,
                 False,
                 f'first try: run `grader.check("{question}")` on an answer of yours, even a wrong one. '
+                f'`grader.hint("{question}")` gives a hint. '
                 f'To see the solution all the same: `grader.solution("{question}", untried=True)`.',
             )
-        page = resources.files(__name__).joinpath("solutions", f"{self.chapter:02d}.md").read_text("utf-8")
-        return _Page(re.search(rf"^## {question}\n(.*?)(?=^## q|\Z)", page, re.M | re.S)[1].strip())
+        return _Page(self._section("solutions", question))
+
+    def _text(self, kind):
+        return resources.files(__name__).joinpath(kind, f"{self.chapter:02d}.md").read_text("utf-8")
+
+    def _section(self, kind, question):
+        found = re.search(rf"^## {question}\b.*\n(.*?)(?=^## q|\Z)", self._text(kind), re.M | re.S)
+        return found[1].strip()
+
+    def _note(self, question, state):
+        if self.state.get(question) != state:
+            self.state[question] = state
+            _remember(self.chapter, self.state)
 
     def _known(self, question):
         if question not in self.questions:
             known = ", ".join(self.questions)
             raise ValueError(f"No question {question!r}; chapter {self.chapter} has {known}.")
+
+
+class Overview:
+    """The whole set: of each question whether it passed, was tried or is left, and its points."""
+
+    def __init__(self, rows: dict[str, tuple[str, int]]):
+        self.rows = rows
+
+    def __repr__(self):
+        lines = [f"{q}  {state:6}  {points} points" for q, (state, points) in self.rows.items()]
+        return "\n".join([*lines, self.total])
+
+    @property
+    def total(self) -> str:
+        count = dict.fromkeys(("passed", "tried", "left"), 0)
+        for state, _ in self.rows.values():
+            count[state] += 1
+        got = sum(points for state, points in self.rows.values() if state == "passed")
+        parts = ", ".join(f"{n} {state}" for state, n in count.items())
+        points = sum(points for _, points in self.rows.values())
+        return f"{parts}; {got} of {points} points, as far as the public checks tell."
+
+    def _repr_html_(self):
+        marks = {"passed": "✓", "tried": "✗", "left": "–"}
+        rows = "".join(
+            f"<tr><td>{marks[state]}</td><td>{q}</td><td>{state}</td><td>{points}</td></tr>"
+            for q, (state, points) in self.rows.items()
+        )
+        head = "<tr><th></th><th>question</th><th>state</th><th>points</th></tr>"
+        return f"<table>{head}{rows}</table><p>{self.total}</p>"
+
+
+MEMORY = Path(".vaelearn_progress.json")
+
+
+def _recall(chapter: int) -> dict[str, str]:
+    try:
+        return json.loads(MEMORY.read_text("utf-8"))[str(chapter)]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _remember(chapter: int, state: dict[str, str]) -> None:
+    """Beside what other sets remember. Where a folder cannot be written to, this kernel alone knows."""
+    try:
+        known = json.loads(MEMORY.read_text("utf-8")) if MEMORY.exists() else {}
+        MEMORY.write_text(json.dumps(known | {str(chapter): state}), "utf-8")
+    except (OSError, ValueError, TypeError):
+        pass
 
 
 class _Page(str):

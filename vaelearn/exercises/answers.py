@@ -31,6 +31,10 @@ class Wrong(AssertionError):
 
     raised: tuple[str, ...] = ()  # by the learner's code: the names of the error's class and its bases
 
+    def __init__(self, text: str, blank: bool = False):
+        super().__init__(text)
+        self.blank = blank  # there is no answer yet
+
 
 def examine(check: Callable, namespace: dict, seed: int | None = None) -> None:
     """Run `check` on the answers in `namespace`; Wrong says why an answer does not pass.
@@ -72,7 +76,7 @@ def call(function, *args, **kwargs):
         raise Wrong(f"a function was expected here, and it is {describe(function)}.")
     result = function(*args, **kwargs)
     if result is None or result is ...:
-        raise Wrong("it returned nothing. Is the `...` still there, or a `return` missing?")
+        raise Wrong("it returned nothing. Is the `...` still there, or a `return` missing?", blank=True)
     return result
 
 
@@ -119,10 +123,10 @@ class Answer:
         with _seeded(self.seed), _shut(self.closed):
             try:
                 if self.name not in self.namespace:
-                    raise Wrong("it is not defined. Run the cell that defines it.")
+                    raise Wrong("it is not defined. Run the cell that defines it.", blank=True)
                 return plain(probe(self.namespace[self.name], *copy.deepcopy(args), **kwargs))
             except Wrong as wrong:
-                raise Wrong(f"`{self.name}`: {wrong}") from None
+                raise Wrong(f"`{self.name}`: {wrong}", wrong.blank) from None
             except (Exception, SystemExit) as error:
                 wrong = Wrong(f"`{self.name}` {_explain(error)}")
                 wrong.raised = tuple(kind.__name__ for kind in type(error).__mro__)
@@ -144,7 +148,7 @@ def plain(value):
     if isinstance(value, (np.ndarray, np.generic)):
         return torch.as_tensor(np.array(value))
     if value is ...:
-        raise Wrong("there is still a `...` to replace.")
+        raise Wrong("there is still a `...` to replace.", blank=True)
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, Real):  # a Fraction, say

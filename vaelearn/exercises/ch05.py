@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import time
 
 import torch
 
@@ -142,7 +143,8 @@ def q5(resample, fresh):
     # No sample is so rare that its count would be far from normal.
     z, log_w = fresh.normal(K, B, L), fresh.uniform(-1.2, 1.2, K, B)
     once = torch.as_tensor(resample(z, log_w - 900))
-    expect.close(once.shape, (B, L), "the shape of resample(z, log_w)")
+    came, wanted = tuple(once.shape), (B, L)
+    expect.that(came == wanted, f"resample(z, log_w) should have shape {wanted}; it has shape {came}.")
     rounded = z.float() if once.dtype == torch.float32 else z
     expect.that(
         (once == rounded).all(-1).any(0).all(),  # (K, B, L): of each data point one sample, whole
@@ -200,3 +202,26 @@ def q6(exact_bound, fresh):
                 "that is E[w̄]: its logarithm is missing.": (chance * average).sum(),
             },
         )
+
+    # K may be 30. A sum over all C^K draws would not come back from there: its growth gives it away before.
+    values, shares = fresh.uniform(0.1, 4, 3), torch.softmax(fresh.normal(3), 0)
+
+    def seconds(K):
+        start = time.perf_counter()
+        exact_bound(values, shares, K)
+        return time.perf_counter() - start
+
+    few = seconds(9)
+    slow = min(many, seconds(12)) if (many := seconds(12)) > max(0.1, 8 * few) else many
+    expect.that(
+        slow <= max(0.1, 8 * few),
+        f"exact_bound is right, but takes {slow:.1f} s at K = 12, and K may be 30: 3^30 draws. "
+        "What of a draw does w̄ depend on? Not on the order: sum over the counts, 91 of them at K = 12.",
+    )
+    K = fresh.integer(25, 30)
+    n = torch.cartesian_prod(torch.arange(K + 1), torch.arange(K + 1)).double()
+    n = torch.cat([n, K - n.sum(1, keepdim=True)], 1)
+    n = n[n[:, 2] >= 0]
+    ways = math.lgamma(K + 1) - torch.lgamma(n + 1).sum(1)
+    truth = ((ways + n @ shares.log()).exp() * (n @ values / K).log()).sum()
+    expect.close(exact_bound(values, shares, K), truth, f"exact_bound of 3 values at K = {K}")

@@ -18,6 +18,8 @@
     texts.forEach((text, i) => (text.data = i ? "" : name));
   };
 
+  const fileOf = (page, names) => [page, `${page}.ipynb`, `${page}.md`].find(name => name in names.documents);
+
   const label = words => words.trim().replaceAll(":", "-");
 
   const resolve = (root, names) => {
@@ -32,11 +34,27 @@
     for (const link of root.querySelectorAll('a[href^="#"]')) {
       rename(link, link.title === "Link to this Proof" ? "Proof" : names.labels[link.hash.slice(1)]);
     }
+    for (const link of root.querySelectorAll(".myst a")) rename(link, names.documents[fileOf(link.textContent, names)]);
+    for (const title of root.querySelectorAll(".myst-proof-title > span")) {
+      if (/^Proof \d+$/.test(title.textContent)) rename(title, "Proof"); // the book numbers none
+    }
+  };
+
+  // Under what a cell shows: the number by which the text calls it, and its caption.
+  const captioned = (cell, names) => {
+    const figure = cell.model.getMetadata("mystnb")?.figure;
+    if (!figure) return;
+    const text = figure.caption.replace(/\{eq\}`([^`]+)`/g, (_, name) => names.labels[label(name)]);
+    const number = Object.assign(document.createElement("b"), { textContent: names.labels[label(figure.name)] });
+    const caption = Object.assign(document.createElement("div"), { className: "vl-caption" });
+    caption.append(number, ` ${text}`);
+    cell.node.append(caption);
   };
 
   const STYLE = `
 .jp-MarkdownCell .vl-name { color: inherit; }
-.jp-MarkdownCell .vl-name > svg { display: none; }`;
+.jp-MarkdownCell .vl-name > svg { display: none; }
+.vl-caption { margin: 0 1em 1em calc(var(--jp-cell-prompt-width) + 1em); color: var(--jp-content-font-color1); }`;
 
   const activate = async (app, tracker) => {
     const names = await (await fetch(new URL("names.json", here))).json();
@@ -51,6 +69,7 @@
       panel.context.ready.then(() => {
         for (const cell of panel.content.widgets) {
           if (cell.model.getMetadata("tags")?.includes("hide-input")) cell.inputHidden = true;
+          if (book) captioned(cell, names);
         }
       });
 
@@ -60,7 +79,7 @@
         if (!link || !book) return;
         const word = link.getAttribute("href") === "#";
         const page = word ? "glossary" : decodeURIComponent(link.pathname.split("/").pop());
-        const file = [page, `${page}.ipynb`, `${page}.md`].find(name => name in names.documents);
+        const file = fileOf(page, names);
         if (!file) return;
         event.preventDefault();
         const folder = panel.context.path.split("/").slice(0, -1).join("/");
