@@ -287,7 +287,7 @@ LINK = "this is a link"
         *(("troubles", FULL, remark) for remark in [*TROUBLES.values(), "Permission denied"]),
         ("kills", *((FULL, "PermissionError") if OWN_USER else (NONE, "look at this one by hand"))),
         (f"{LONG}last", [1, 0, 2, 0, 0, 3], "ValueError"),
-        (f"{LONG}forger", NONE, "TypeError"),
+        (f"{LONG}forger", NONE, "PermissionError"),
         ("corrupt", NONE, NOT_READ),
         ("empty", NONE, NOT_READ),
         ("essay.pdf", NONE, NOT_READ),

@@ -147,10 +147,15 @@ def test_a_chapter_is_shown_as_the_book_shows_it_and_runs(open_notebook):
     written = sum(cell.source.count("{solution}") for cell in cells)
     assert solutions.count() == written and not page.locator(".jp-MarkdownCell details[open]").count()
 
+    waiting = page.locator(".jp-CodeCell .jp-OutputPlaceholder:visible")
+    waits = [c for c in code if c.outputs and c.metadata.get("jupyter", {}).get("outputs_hidden")]
+    assert waits and waiting.count() == len(waits), "an answer waits for the guess"
+    for _ in waits:
+        waiting.first.click()
     shown = page.evaluate(CODE)
     assert [folded for folded, _, _ in shown] == ["hide-input" in c.metadata.get("tags", ()) for c in code]
-    figures = [f"Fig. 1.{n}" for n in range(1, 1 + sum("mystnb" in cell.metadata for cell in code))]
-    assert [number for _, _, number in shown if number] == figures
+    figures = sum("figure" in cell.metadata.get("mystnb", {}) for cell in code)
+    assert [number for _, _, number in shown if number] == [f"Fig. 1.{n}" for n in range(1, 1 + figures)]
     assert all(picture for _, picture, number in shown if number), "no figures before the first run"
     sliders = page.locator(".vl-figure:has(input[type=range])")
     assert moves(sliders.first)

@@ -45,6 +45,7 @@ DEFAULTS = {
     "autoregressive.MaskedLinear": {"bias": True},
     "autoregressive.PixelByPixel.sample": {"progress": False},
     "data.Rows": {"name": "data"},
+    "data.Rows.check": {"binarize": False},
     "data.Scaled": {"maximum": 255},
     # Rows of numbers; an image's event has three dimensions.
     "distributions.BernoulliPixels": {"event_dims": 1},

@@ -69,6 +69,8 @@
       panel.context.ready.then(() => {
         for (const cell of panel.content.widgets) {
           if (cell.model.getMetadata("tags")?.includes("hide-input")) cell.inputHidden = true;
+          // Of a cell whose code and output are both folded JupyterLab shows no way to the output.
+          if (cell.outputHidden) cell.node.querySelector(".jp-Cell-outputWrapper").classList.remove("lm-mod-hidden");
           if (book) captioned(cell, names);
         }
       });
