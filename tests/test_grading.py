@@ -522,6 +522,16 @@ def test_words_can_be_tried_until_the_check_agrees():
     raise AssertionError(words)
 
 
+def test_what_runs_as_you_may_do_what_you_may(kernel, tmp_path):
+    """Without users of their own; with them, `test_a_user_of_its_own_reaches_neither_…` says otherwise."""
+    mine = tmp_path / "mine"
+    mine.write_text("read")
+    tmp_path.chmod(0o700)
+    act = f"file = open({str(mine)!r}, 'a+'); file.seek(0); said = file.read(); file.write(', changed')"
+    error = kernel.run(f"{act}; file.close(); assert said == 'read'", 20)
+    assert (mine.read_text(), error) == ("read, changed", "") or (OWN_USER and "PermissionError" in error)
+
+
 # Messages.
 
 
