@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 
-def run(code):
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+def run(code, folder=None):
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=folder).stdout
 
 
 def test_import_brings_in_no_plotting_widget_or_data_library():
@@ -62,5 +63,6 @@ grader = Grader(5)
 assert grader.check("q1").passed
 assert "log K" in grader.solution("q1") and not hasattr(grader.solution("q2"), "strip")
 assert "def first_order_gap" in grader.solution("q2", untried=True)
-"""
+""",
+        tmp_path,  # a grader remembers, in the folder where it runs, what has passed
     )
