@@ -7,13 +7,14 @@ python -m experiments layers --scheduler tcp://host:8786
 """
 
 import argparse
+import json
 import traceback
 from contextlib import contextmanager
 
 from joblib import Parallel, delayed, parallel_config
 from tqdm import tqdm
 
-from .table import Run, Table, finish, json, tables, write
+from .table import Run, Table, finish, tables, write
 
 
 def attempt(run: Run, **options) -> tuple[Run, dict | None, str]:

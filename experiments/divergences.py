@@ -70,9 +70,6 @@ class Divergences(Table):
     def objective(self, method, protocol):
         return self.methods[method](protocol["latent_dim"])
 
-    def build(self, method, data, protocol):
-        return vl.models.VAE.mlp(data.train.shape[1], protocol["latent_dim"], protocol["hidden"])
-
     def measure(self, model, data, protocol):
         x, labels = test_images(data, protocol["test_images"])
         with torch.no_grad():

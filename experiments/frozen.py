@@ -45,9 +45,6 @@ PROTOCOLS = {
 
 
 class Frozen(Table):
-    def build(self, method, data, protocol):
-        return vl.models.VAE.mlp(data.train.shape[1], protocol["latent_dim"], protocol["hidden"])
-
     def run(self, method, seed, data, protocol, train):
         torch.manual_seed(seed)
         model = self.build(method, data, protocol)

@@ -40,9 +40,6 @@ PROTOCOLS = {"digits": DIGITS, "mnist": MNIST, "short": DIGITS | SHORT}
 
 
 class Remedies(Table):
-    def build(self, method, data, protocol):
-        return vl.models.VAE.mlp(data.train.shape[1], protocol["latent_dim"], protocol["hidden"])
-
     def measure(self, model, data, protocol):
         x, _ = test_images(data, protocol["test_images"])
         reach = vl.metrics.tightness(model, x, protocol["K"], protocol["reference"])

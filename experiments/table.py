@@ -88,7 +88,7 @@ def settings(protocol: dict) -> dict:
 
 
 class Table:
-    """A subclass gives `build` and `measure`, and its module has one instance as TABLE.
+    """A subclass gives `measure`, and `build` for another model; its module has one instance as TABLE.
 
     methods: name -> objective.
     protocols: name -> settings, among them "data", the data set, and "seeds", how many; "methods" may list
@@ -104,8 +104,8 @@ class Table:
         return self.methods[method]
 
     def build(self, method: str, data: vl.data.Dataset, protocol: dict) -> vl.models.LatentVariableModel:
-        """The model before training; torch's random state is that of the seed."""
-        raise NotImplementedError
+        """The model before training, a VAE of one layer; torch's random state is that of the seed."""
+        return vl.models.VAE.mlp(data.train.shape[1], protocol["latent_dim"], protocol["hidden"])
 
     def schedule(self, protocol: dict) -> tuple[int, Callable[[int], float]]:
         """How many epochs, and the rate of each: it falls geometrically from lr_first to lr_last."""

@@ -42,9 +42,6 @@ PROTOCOLS = {
 
 
 class Thinning(Table):
-    def build(self, method, data, protocol):
-        return vl.models.VAE.mlp(data.train.shape[1], protocol["latent_dim"], protocol["hidden"])
-
     def run(self, method, seed, data, protocol, train):
         """`fit` counts epochs and this counts seconds: the loop is its own."""
         torch.manual_seed(seed)
