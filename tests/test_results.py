@@ -46,8 +46,8 @@ def again(run):
 
 def apart(one, other):
     """The largest difference of two rows, in units of what another machine may make of a run: a latent unit
-    at the threshold may count or not."""
-    made = {"method", "seed", "cpu_seconds", "seconds", "versions", "device", "threads"}
+    at the threshold may count or not. Pictures are left out."""
+    made = {"method", "seed", "cpu_seconds", "seconds", "versions", "device", "threads", "drawn"}
     pairs = [(torch.tensor(one[c]), torch.tensor(other[c])) for c in {*one} - made]
     return max(((a - b).abs() / (TOLERANCE if a.is_floating_point() else 2)).max().item() for a, b in pairs)
 
