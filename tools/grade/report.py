@@ -10,15 +10,16 @@ from string import Template
 
 from vaelearn.exercises import typeset
 
+from .handed_in import HandedIn
+
 PAGE = Template(Path(__file__).with_name("page.html").read_text("utf-8"))
 TEXT = 2000  # characters of a message, and of a cell of the sheet
 
 
 @dataclass
 class Report:
-    """Marks of one learner: per question its score, what was possible, and what the checks said."""
+    """Marks of one submission: per question its score, what was possible, and what the checks said."""
 
-    learner: str
     questions: dict[str, tuple[float, float, list[str]]] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
     seconds: float = 0.0
@@ -32,16 +33,42 @@ class Report:
         return sum(possible for _, possible, _ in self.questions.values())
 
 
-def write_marks(reports: list[Report], path: Path) -> None:
+Row = tuple[HandedIn, Report]
+
+
+def write_marks(rows: list[Row], path: Path) -> None:
     """The mark sheet: a line per learner, a column per question."""
-    full = max(reports, key=lambda report: len(report.questions))
+    full = max((report for _, report in rows), key=lambda report: len(report.questions))
+    with path.open("w", newline="", encoding="utf-8-sig") as file:  # the mark by which Excel knows UTF-8
+        sheet = csv.writer(file)
+        sheet.writerow(["learner", "id", *full.questions, "total", "out of", "seconds", "remarks"])
+        for handed, report in rows:
+            scores = [report.questions.get(q, (0, 0, []))[0] for q in full.questions]
+            remarks = cell("; ".join(report.remarks))
+            sums = report.total, full.possible, f"{report.seconds:.1f}"
+            sheet.writerow([cell(handed.learner), handed.id, *scores, *sums, remarks])
+
+
+def write_import(rows: list[Row], platform: str, title: str, path: Path) -> None:
+    """The totals in the columns that Canvas, or an assignment of Moodle, imports.
+
+    canvas-lms: lib/gradebook_importer.rb; moodle: mod/assign/feedback/offline/importgradeslib.php.
+    """
+    possible = max(report.possible for _, report in rows)
     with path.open("w", newline="", encoding="utf-8") as file:
         sheet = csv.writer(file)
-        sheet.writerow(["learner", *full.questions, "total", "out of", "seconds", "remarks"])
-        for report in reports:
-            scores = [report.questions.get(q, (0, 0, []))[0] for q in full.questions]
-            name, remarks = cell(report.learner), cell("; ".join(report.remarks))
-            sheet.writerow([name, *scores, report.total, full.possible, f"{report.seconds:.1f}", remarks])
+        if platform == "canvas":
+            sheet.writerow(["Student", "ID", "Section", title])
+            sheet.writerow(["Points Possible", "", "", f"{possible:g}"])
+        else:
+            last = "Last modified (grade)", "Feedback comments"
+            sheet.writerow(["Identifier", "Full name", "Grade", "Maximum grade", *last])
+        for handed, report in rows:
+            if handed.platform == platform:
+                name, total = cell(handed.learner), f"{report.total:g}"
+                said = ", ".join(f"{q}: {n:g} of {m:g}" for q, (n, m, _) in report.questions.items())
+                moodle = f"Participant {handed.id}", name, total, f"{possible:g}", "-", said
+                sheet.writerow([name, handed.id, "", total] if platform == "canvas" else moodle)
 
 
 def cell(text: str) -> str:
@@ -63,7 +90,7 @@ def page_name(learner: str) -> str:
     return os.fsdecode(name) + ".html"
 
 
-def write_page(report: Report, chapter: int, path: Path) -> None:
+def write_page(handed: HandedIn, report: Report, chapter: int, path: Path) -> None:
     """One learner's page: marks, what the checks said, what went wrong while the notebook ran."""
     rows = "".join(
         f"<tr><th>{html.escape(q)}</th><td>{score:g} of {possible:g}</td>"
@@ -73,7 +100,7 @@ def write_page(report: Report, chapter: int, path: Path) -> None:
     remarks = "".join(f"<li>{_typeset(text)}</li>" for text in report.remarks)
     path.write_text(
         PAGE.substitute(
-            learner=html.escape(printable(report.learner)),
+            learner=html.escape(printable(handed.learner)),
             chapter=chapter,
             total=f"{report.total:g}",
             possible=f"{report.possible:g}",
