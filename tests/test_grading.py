@@ -18,13 +18,14 @@ from functools import partial
 from importlib import resources
 from pathlib import Path
 from types import FunctionType
+from zipfile import ZipFile
 
 import nbformat
 import psutil
 import pytest
 from conftest import ROOT
 
-from tools import assign
+from tools import assign, gradescope
 from tools.grade import __main__ as command
 from tools.grade import apart, handed_in, report, session, submission
 from vaelearn import bounds
@@ -120,6 +121,13 @@ def plain(value, plain=answers.plain):
 answers.plain = plain
 def resample(z, log_w):
     time.sleep(1000)
+"""
+# Right in part: four of five predictions, two of three bugs.
+PARTIAL = """
+prediction["elbo"] = "up"
+def loss_and_bound(log_w):
+    weights = torch.softmax(log_w, 0)
+    return -(weights * log_w).sum(0).mean(), torch.logsumexp(log_w, 0) - math.log(len(log_w))
 """
 ERROR = 'raise ValueError("\\udcff \\x00 \\x1b[31m;=1+1;+cmd|X;\\n=2+2\\t@SUM(1)\\u2028=3+3 <b>")'
 
@@ -222,6 +230,7 @@ def klass(autograder, notebooks, temporary, tmp_path_factory):
     whole["kills"] = with_cell(solved, "def iwae", KILLS)
     whole[LONG + "forger"] = with_cell(with_cell(student, "def iwae", FORGE), "the end", GAP)
     whole[LONG + "last"] = with_cell(with_cell(solved, "def iwae", ERROR), "the end", GAP + LAST)
+    whole["partial"] = with_cell(solved, "the end", PARTIAL)
     for name, notebook in whole.items():
         nbformat.write(notebook, folder / f"{name}.ipynb")
 
@@ -290,6 +299,7 @@ LINK = "this is a link"
         ("kills", *((FULL, "PermissionError") if OWN_USER else (NONE, "look at this one by hand"))),
         (f"{LONG}last", [1, 0, 2, 0, 0, 3], "ValueError"),
         (f"{LONG}forger", NONE, "PermissionError"),
+        ("partial", [2, 2, 1.6, 2, 3, 3], ""),
         ("corrupt", NONE, NOT_READ),
         ("empty", NONE, NOT_READ),
         ("essay.pdf", NONE, NOT_READ),
@@ -366,6 +376,36 @@ def test_sheets_open_with_names_as_they_are_and_have_the_columns_of_their_platfo
     assert moodle["Last modified (grade)"] and moodle["Feedback comments"].startswith(
         "q1: 0 of 2, q2: 0 of 2"
     )
+
+
+def test_points_by_part_stand_in_the_sheet_and_on_the_page(klass):
+    row, page = klass[0]["partial"], (klass[1] / "partial.html").read_text("utf-8")
+    assert [float(row[f"q3 {part}"]) for part in ch05.q3.parts] == [0.4, 0, 0.4, 0.4, 0.4]
+    assert [float(row[f"q4 {part}"]) for part in ch05.q4.parts] == [1, 1, 0] and "q1 " not in row
+    assert "<small>elbo 0 of 0.4</small>" in page and "1.6 of 2" in page
+    assert "notebook, bound, evidence, copies, divergence: ✓" in page
+    assert "notebook, elbo: ✗ prediction" in page and "Further checks, elbo: ✗ the same." in page
+
+
+def test_gradescopes_zip_gives_the_same_marks_and_installs_what_the_project_pins(klass, autograder, tmp_path):
+    zipped = tmp_path / "05.zip"
+    gradescope.build(autograder / "05" / "autograder" / "tests", zipped)
+    command = ["-m", "otter", "run", "--autograder", zipped, "--output-dir", tmp_path, "--no-logo"]
+    how = {"cwd": tmp_path, "check": True, "capture_output": True, "timeout": 300}
+    subprocess.run([sys.executable, *command, klass[2] / "partial.ipynb"], **how)
+    said = json.loads((tmp_path / "results.json").read_text("utf-8"))["tests"]
+    assert {test["name"]: test["score"] for test in said if "score" in test} == {
+        f"q{n}": mark for n, mark in enumerate(marks(klass[0]["partial"]), 1)
+    }
+    with ZipFile(zipped) as archive:
+        names, environment = archive.namelist(), archive.read("environment.yml").decode()
+    (wheel,) = (name for name in names if name.endswith(".whl"))
+    assert f"vaelearn @ file:///autograder/source/{wheel}" in environment
+    pinned = (ROOT / "requirements.txt").read_text("utf-8").splitlines()
+    for line in "torch", "numpy", "matplotlib", "scikit-learn":
+        (pin,) = (pin for pin in pinned if pin.startswith(f"{line}=="))
+        assert f"- {pin}\n" in environment
+    assert "files/constraints.txt" in names and "-c /autograder/source/files/constraints.txt" in environment
 
 
 def test_a_remark_quotes_the_first_line_of_its_cell(klass):
@@ -743,7 +783,7 @@ def test_where_the_best_counts_it_does_not_matter_which_came_last(autograder, tm
             if one.learner == "interrupt":
                 raise KeyboardInterrupt
             marked.append(one.path.stem)
-            yield one, report.Report({"q1": (totals.get(one.path.stem, 15), 15, [])})
+            yield one, report.Report({"q1": (totals.get(one.path.stem, 15), 15, [], {})})
 
     monkeypatch.setattr(command, "mark_all", mark_all)
     monkeypatch.setattr(command, "keep_private", lambda: None)
@@ -798,7 +838,7 @@ def test_nobody_is_marked_where_the_marker_fails(autograder, tmp_path, monkeypat
         for one in handed:
             if total is None:
                 raise session.NoKernel(f"{one.learner}: why")
-            yield one, report.Report({"q1": (total, 15, [])})
+            yield one, report.Report({"q1": (total, 15, [], {})})
 
     monkeypatch.setattr(command, "mark_all", mark_all)
     monkeypatch.setattr(command, "keep_private", lambda: None)

@@ -33,19 +33,37 @@ def mark(handed: HandedIn, home: Path, number: int, tests: list[Path], limits: L
         # Who knows a question's instances knows neither the seed nor another question's.
         submission.seed = int(hashlib.sha256(f"{seed} {test.stem}".encode()).hexdigest()[:12], 16)
         result = Checker.check(str(test), NBMetadataConfig(), global_env=submission)
-        report.questions[result.name] = result.score, result.possible, _said(result)
+        parts = _parts(result)
+        score, possible = (sum(points[n] for points in parts.values()) for n in (0, 1))
+        report.questions[result.name] = round(score, 4), round(possible, 4), _said(result), parts
     report.seconds = time.monotonic() - begin
     return report
 
 
+def _parts(result) -> dict[str, tuple[float, float]]:
+    """The points of each part of a question: those it got, those it could get."""
+    parts = {}
+    for case in result.test_case_results:
+        part, points = case.test_case.success_message or "", case.test_case.points
+        got, possible = parts.get(part, (0, 0))
+        parts[part] = got + points * case.passed, possible + points
+    return parts
+
+
 def _said(result) -> list[str]:
     """What the checks of a question said; further checks begin with the notebook's own."""
-    said = {}
-    for case in result.test_case_results:
-        asked = "Further checks" if case.test_case.hidden else "As in the notebook"
-        text = "✓" if case.passed else f"✗ {case.message.partition('Wrong: ')[2]}"
-        said[asked] = "✗ the same." if not case.passed and text in said.values() else text
-    return [f"{asked}: {text}" for asked, text in said.items()]
+    lines, known = [], set()
+    for hidden, asked in (False, "As in the notebook"), (True, "Further checks"):
+        said = {}
+        for case in result.test_case_results:
+            if case.test_case.hidden == hidden:
+                text = "✓" if case.passed else f"✗ {case.message.partition('Wrong: ')[2]}"
+                said.setdefault(text, []).append(case.test_case.success_message)
+        for text, parts in said.items():
+            about = f", {', '.join(parts)}" if len(said) > 1 else ""
+            lines.append(f"{asked}{about}: {'✗ the same.' if text in known - {'✓'} else text}")
+        known |= {*said}
+    return lines
 
 
 class Marking:

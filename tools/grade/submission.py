@@ -27,6 +27,7 @@ class Submission(dict):
     def __init__(self, handed: HandedIn, home: Path, number: int, limits: Limits):
         super().__init__()
         self.limits, self.end_by = limits, time.monotonic() + limits.submission
+        self.examined = {}  # what `examine` has found
         self.cells, self.remarks = [], [handed.note] * bool(handed.note)
         try:
             self.cells = _code(handed)
