@@ -25,7 +25,7 @@ $(error On Windows, run these commands inside WSL: see "Windows" in README.md)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help book html pdf setup test lab exercises assign grade gradescope bench sweep execute format check clean
+.PHONY: help book html pdf setup test lab exercises assign grade gradescope pack bench sweep execute format check clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -69,6 +69,9 @@ gradescope: $(READY) ## make the zip that Gradescope marks a set with: make grad
 	@[ -n "$(SET)" ] || { echo "Say which set: make gradescope SET=5"; exit 2; }
 	@$(PY) tools/assign.py $(SET)
 	@$(PY) -m tools.gradescope $(SET)
+
+pack: html ## write the teacher's pack: goals, mistakes, exam questions and slides of each chapter
+	@$(PY) -m tools.pack
 
 bench: $(READY) $(if $(PEERS),$(PEERS_READY)) ## time a training step against its products; PEERS=1: beside other libraries
 	@# glibc would hand freed pages back and fault them in again at every step: that would be timed as well.
