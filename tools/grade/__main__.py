@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -66,6 +67,7 @@ def main() -> None:
         if control.total < control.possible or not control.possible:
             raise NoKernel(f"the worked solutions do not earn their marks here: {control}")
     except NoKernel as error:
+        shutil.rmtree(known)  # of these, too
         parser.error(f"nobody is marked, as marks would mean nothing. {error}")
     except KeyboardInterrupt:
         parser.exit(130, "\nStopped. The same command goes on from here: what is marked stays marked.\n")
