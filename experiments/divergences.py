@@ -31,7 +31,14 @@ def infovae(divergence, lam):
     return lambda latent_dim: InfoVAE(0.0, lam, DIVERGENCES[divergence](latent_dim))
 
 
-COMMON = {"batch_size": 100, "lr_first": 1e-3, "lr_last": 1e-4, "binarize": True, "reference": 1000}
+COMMON = {
+    "batch_size": 100,
+    "lr_first": 1e-3,
+    "lr_last": 1e-4,
+    "binarize": True,
+    "reference": 1000,
+    "judge_steps": 1000,  # of the classifier that estimates JS
+}
 DIGITS = {
     "data": "digits",
     "hidden": [64, 64],
@@ -52,7 +59,7 @@ METHODS = {
 PROTOCOLS = {
     "digits": DIGITS,
     # A weight is a number on its way to one line: of each divergence one will do.
-    "short": DIGITS | SHORT | {"methods": [*ONE_WEIGHT, "WAE 100", "AAE 100"]},
+    "short": DIGITS | SHORT | {"judge_steps": 100, "methods": [*ONE_WEIGHT, "WAE 100", "AAE 100"]},
     "longer": DIGITS | {"epochs": 900, "methods": ONE_WEIGHT},
     "mnist": {
         "data": "mnist",
@@ -82,7 +89,7 @@ class Divergences(Table):
             "nll": -vl.metrics.log_likelihood(model, x, protocol["reference"]).mean().item(),
             "reconstruction": draw.log_likelihood.mean().item(),
             **{name: values.mean().item() for name, values in split.items()},
-            "js": left_to_tell(model, data, x),
+            "js": left_to_tell(model, data, x, protocol["judge_steps"]),
             "log_det": vl.metrics.log_det_covariance(model, x).item(),
             "accuracy": sum(accuracies) / len(accuracies),
             "nll_defensive": -vl.metrics.log_likelihood(model, x, 2 * protocol["reference"], defensive=True)
@@ -92,7 +99,7 @@ class Divergences(Table):
         return {name: round(value, 4) for name, value in columns.items()}
 
 
-def left_to_tell(model, data, x, steps=1000, batch=250):
+def left_to_tell(model, data, x, steps, batch=250):
     """A lower bound on JS(q(z), p(z)) in nats: a fresh classifier learns on the training images' codes
     to tell them from the prior's samples, and is judged on the codes of x (N, D)."""
     judge, prior = Adversarial(model.latent_dim), model.prior()

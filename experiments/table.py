@@ -46,6 +46,12 @@ class Protocol(dict):
     def get(self, name, default=None):
         return self[name] if name in self else default
 
+    def __or__(self, settings: dict) -> "Protocol":
+        """For a part of a run that has settings of its own: what is read there has been read here."""
+        part = Protocol({**self, **settings})
+        part.unread = self.unread
+        return part
+
 
 @dataclass(frozen=True)
 class Run:

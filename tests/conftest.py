@@ -119,7 +119,7 @@ def visit(browser, site):
             page.on("response", on_response)
             page.on("pageerror", lambda error: problems.append(f"script: {error}"))
             page.on("requestfailed", lambda request: problems.append(f"failed: {request.url}"))
-            page.goto(f"{site[by]}/{name}.html{query}", wait_until="networkidle")
+            page.goto(f"{site[by]}/{name}.html{query}", wait_until="load")
             page.evaluate(AT_REST)
             yield page, problems
 

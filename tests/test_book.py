@@ -196,16 +196,22 @@ def test_an_answer_waits_for_the_guess(desktop):
         answer = box.locator("xpath=following-sibling::*[1][contains(@class, 'vl-answer')]")
         assert answer.locator(".cell_output").count(), box.inner_text()
         assert not answer.locator(".cell_output").first.is_visible()
-    guess = page.locator(".predict textarea").first
-    guess.fill("About two.")
+    page.get_by_role("button", name="I wrote it down: show").first.click()
+    output = page.locator(".vl-answer").first.locator(".cell_output").first
+    assert output.is_visible()
+    page.get_by_role("button", name="Hide the answer").first.click()
+    assert not output.is_visible()
+    assert not problems
+
+
+@on("desktop", CHAPTERS[:1])
+def test_a_guess_is_remembered_and_stands_beside_the_answer(desktop):
+    page, problems = desktop
+    page.locator(".predict textarea").first.fill("About two.")
     page.reload(wait_until="load")
     page.evaluate(AT_REST)
     page.get_by_role("button", name="I wrote it down: show").first.click()
-    answer = page.locator(".vl-answer").first
-    assert answer.locator(".vl-guess").inner_text() == "You guessed: About two."
-    assert answer.locator(".cell_output").first.is_visible()
-    page.get_by_role("button", name="Hide the answer").first.click()
-    assert not answer.locator(".cell_output").first.is_visible()
+    assert page.locator(".vl-guess").first.inner_text() == "You guessed: About two."
     assert not problems
 
 

@@ -55,6 +55,16 @@ def shift_seeds(by: int) -> None:
         setattr(module, name, shifted(getattr(module, name)))
 
 
+def draw_nothing() -> None:
+    """No picture claims anything, and a slider is a hundred of them."""
+    import matplotlib.pyplot as plt
+
+    from vaelearn import plots, widgets
+
+    plots.show = lambda *_, **__: plt.close("all")
+    widgets.slider = widgets.wander = lambda *_, **__: None
+
+
 class Asserts(ast.NodeTransformer):
     """Each `assert claim` becomes `noted(lambda: claim, its first line, its last, its text)`."""
 
@@ -73,6 +83,7 @@ def run(chapter: Path, shift: int) -> list[dict]:
     chapter = chapter.resolve()
     os.chdir(chapter.parent)
     shift_seeds(shift)
+    draw_nothing()
     shell, records, cell = InteractiveShell.instance(colors="NoColor"), [], {}
 
     def noted(claim, first, last, text):

@@ -228,6 +228,7 @@ class GaussianMixture(ExactModel):
         check_count("steps", steps)
         history = []
         for _ in range(steps):
-            history.append(self.log_prob(x).mean().item())
-            self.m_step(x, responsibilities=self.true_posterior(x).probs)
+            log_joint = self.log_joint(x)  # once a step: the E-step and log p(x) are both read off it
+            history.append(log_joint.logsumexp(-1).mean().item())
+            self.m_step(x, responsibilities=log_joint.softmax(-1))
         return [*history, self.log_prob(x).mean().item()]
