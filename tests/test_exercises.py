@@ -5,7 +5,7 @@ import inspect
 import itertools
 import math
 import re
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import cache, partial
 from pathlib import Path
 
@@ -227,6 +227,34 @@ def test_what_a_teachers_check_finds_beyond_is_put_down_to_what_had_failed():
         examine(public, {"f": lambda: {"a": True}}, 1, part="b")
     assert failed(public, "") == ("a",)
     examine(public, {"f": lambda: {"a": False, "b": True}}, 1, part="b")
+
+
+@pytest.mark.parametrize(("good", "calls"), [("", 1), ("a", 2), ("ab", 2)])
+def test_a_marker_asks_once_for_all_parts_and_for_no_more_where_nothing_held(good, calls):
+    class Asked(dict):
+        seed, asked = 1, 0
+
+        def f(self):
+            self.asked += 1
+            return {part: part in good for part in "ab"}
+
+    @parts("a", "b")
+    def public(f, fresh):
+        said = f()
+        for part in "ab":
+            with expect.part(part):
+                expect.that(said[part], part)
+
+    def beyond(f, fresh):
+        public(f, fresh)
+
+    asked = Asked()
+    asked.examined, asked["f"] = {}, asked.f
+    for check, of in (public, None), (beyond, public):
+        for part in "ab":
+            with suppress(Wrong) if part not in good else nullcontext():
+                examine(check, asked, part=part, public=of)
+    assert asked.asked == calls
 
 
 def changed(answers, check, change):

@@ -50,6 +50,8 @@ def examine(check, namespace: dict, seed: int | None = None, part: str = "", pub
     """
     known = getattr(namespace, "examined", {})  # a marker asks for one part after the other
     key = check.__name__, public is None
+    if public and {*known.get((public.__name__, True), ())} == {*parts_of(public)}:
+        key = public.__name__, True  # a teacher's would begin with the same, of the same instances
     if key not in known:
         known[key] = _failures(check, namespace, seed, public)
     failed = known[key]
