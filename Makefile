@@ -25,10 +25,10 @@ $(error On Windows, run these commands inside WSL: see "Windows" in README.md)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help book html pdf setup test lab exercises assign grade bench sweep execute format check clean
+.PHONY: help book html pdf setup test lab exercises assign grade gradescope pack bench sweep execute format check clean
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 book: html ## build the book, serve it on this machine and print the address
 	@$(PY) tools/serve.py _build/html
@@ -64,6 +64,14 @@ grade: $(READY) ## mark a folder of submissions: make grade SET=5 FROM=folder
 	@[ -n "$(SET)" ] && [ -n "$(FROM)" ] || { echo "Say which set, and where the notebooks are: make grade SET=5 FROM=folder"; exit 2; }
 	@$(PY) tools/assign.py $(SET)
 	@$(PY) -m tools.grade $(SET) "$(FROM)" $(GRADE_FLAGS)
+
+gradescope: $(READY) ## make the zip that Gradescope marks a set with: make gradescope SET=5
+	@[ -n "$(SET)" ] || { echo "Say which set: make gradescope SET=5"; exit 2; }
+	@$(PY) tools/assign.py $(SET)
+	@$(PY) -m tools.gradescope $(SET)
+
+pack: html ## write the teacher's pack: goals, mistakes, exam questions and slides of each chapter
+	@$(PY) -m tools.pack
 
 bench: $(READY) $(if $(PEERS),$(PEERS_READY)) ## time a training step against its products; PEERS=1: beside other libraries
 	@# glibc would hand freed pages back and fault them in again at every step: that would be timed as well.

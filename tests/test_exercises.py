@@ -5,7 +5,7 @@ import inspect
 import itertools
 import math
 import re
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import cache, partial
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import torch
 from tools import assign
 from vaelearn import bounds
 from vaelearn.exercises import CHAPTERS, Grader, Wrong, examine, expect
-from vaelearn.exercises.answers import Answer, gradient_of
+from vaelearn.exercises.answers import Answer, gradient_of, parts, parts_of
 
 ROOT = Path(__file__).parents[1]
 SETS = {folder.name: folder for folder in assign.sets()}
@@ -149,11 +149,112 @@ def test_reference_solutions_pass_every_check(name, question, seed, namespaces):
 
 
 @pytest.mark.parametrize(("name", "question"), QUESTIONS)
-def test_untouched_stubs_pass_no_check(name, question, namespaces):
-    answers = namespaces(name, "student")
-    for checks in (Grader(int(name[:2])).checks, module(name, "hidden")):
-        with pytest.raises(Wrong):
-            examine(getattr(checks, question), answers, 1)
+def test_untouched_stubs_pass_no_check_and_earn_no_part(name, question, namespaces):
+    answers, public = namespaces(name, "student"), getattr(Grader(int(name[:2])).checks, question)
+    for check in (public, getattr(module(name, "hidden"), question)):
+        with pytest.raises(Wrong) as wrong:
+            examine(check, answers, 1, public=public)
+        assert {*wrong.value.failed} == {*parts_of(public)}
+
+
+PARTS = [(name, q) for name, q in QUESTIONS if len(parts_of(getattr(Grader(int(name[:2])).checks, q))) > 1]
+
+
+def costs(check, answers, seed):
+    """The parts that answers lose at a public check."""
+    try:
+        examine(check, answers, seed)
+    except Wrong as wrong:
+        return wrong.failed
+
+
+def spoilt(value, k):
+    """The value with its k-th item wrong."""
+    if isinstance(value, dict):
+        return value | {key: spoilt(item, None) for n, (key, item) in enumerate(value.items()) if n == k}
+    if isinstance(value, (list, tuple)):
+        return [spoilt(item, None) if k in (n, None) else item for n, item in enumerate(value)]
+    return "up" if isinstance(value, str) else 1.37 * value + 0.11
+
+
+@pytest.mark.parametrize(("name", "question"), PARTS)
+def test_each_part_is_lost_alone(name, question, namespaces):
+    """By one of the natural wrong answers, or where one of several results alone is wrong."""
+    check, right = getattr(Grader(int(name[:2])).checks, question), namespaces(name, "autograder")
+    wrong = [one for one in module(name, "wrong").wrong if one.question == question]
+    lost = {costs(check, right | one.answers, 1 + n % 3) for n, one in enumerate(wrong)}
+    for answer in inspect.signature(check).parameters:
+        for k in range(8):
+            if {(part,) for part in check.parts} <= lost:
+                return
+            if isinstance(right.get(answer), dict):
+                lost.add(costs(check, right | {answer: spoilt(right[answer], k)}, 1))
+            elif answer in right:
+                lost.add(costs(check, right | {answer: lambda *a, f=right[answer], k=k: spoilt(f(*a), k)}, 1))
+    raise AssertionError(f"not lost alone: {[part for part in check.parts if (part,) not in lost]}")
+
+
+def test_two_of_three_bugs_found_and_four_of_five_predictions_are_worth_something(namespaces):
+    wrong = {one.says: one.answers for one in module("05_importance_weighting", "wrong").wrong}
+    grader = Grader(5)
+    assert grader.check("q4", wrong["detach"]).text.endswith("(2 of 3 parts hold.)")
+    assert grader.check("q3", wrong["no better q"]).text.endswith("(4 of 5 parts hold.)")
+    blank = {"prediction": wrong["no better q"]["prediction"] | {"divergence": ..., "elbo": ...}}
+    verdict = grader.check("q3", blank)
+    assert "its entry 'elbo' is still empty" in verdict.text and "(3 of 5 parts hold.)" in verdict.text
+    one = {"bound_and_gap": lambda log_joint, q: ((q * (log_joint - q.log())).sum(1), ...)}
+    assert costs(Grader(1).checks.q2, one, 1)[0] == "gap"
+
+
+def test_what_a_teachers_check_finds_beyond_is_put_down_to_what_had_failed():
+    @parts("a", "b")
+    def public(f, fresh):
+        for part in "ab":
+            with expect.part(part):
+                expect.that(f()[part], part)
+
+    def beyond(f, fresh):
+        public(f, fresh)
+        expect.that(all(f().values()), "beyond")
+
+    def failed(check, a, **how):
+        with pytest.raises(Wrong) as wrong:
+            examine(check, {"f": lambda: {"a": a, "b": True}}, 1, **how)
+        return wrong.value.failed
+
+    assert failed(beyond, False, public=public) == ("a",)
+    with pytest.raises(Wrong, match="could not work with"):  # what is no mistake of a part costs them all
+        examine(public, {"f": lambda: {"a": True}}, 1, part="b")
+    assert failed(public, "") == ("a",)
+    examine(public, {"f": lambda: {"a": False, "b": True}}, 1, part="b")
+
+
+@pytest.mark.parametrize(("good", "calls"), [("", 1), ("a", 2), ("ab", 2)])
+def test_a_marker_asks_once_for_all_parts_and_for_no_more_where_nothing_held(good, calls):
+    class Asked(dict):
+        seed, asked = 1, 0
+
+        def f(self):
+            self.asked += 1
+            return {part: part in good for part in "ab"}
+
+    @parts("a", "b")
+    def public(f, fresh):
+        said = f()
+        for part in "ab":
+            with expect.part(part):
+                expect.that(said[part], part)
+
+    def beyond(f, fresh):
+        public(f, fresh)
+
+    asked = Asked()
+    asked.examined, asked["f"] = {}, asked.f
+    for check, of in (public, None), (beyond, public):
+        for part in "ab":
+            with suppress(Wrong) if part not in good else nullcontext():
+                examine(check, asked, part=part, public=of)
+    assert asked.asked == calls
 
 
 def changed(answers, check, change):
@@ -323,7 +424,7 @@ def test_a_verdict_shows_text_as_text():
 )
 def test_a_dict_has_all_its_entries(value, says):
     with pytest.raises(Wrong, match=says):
-        expect.entries(value, ("a", "b"), "`f` should return")
+        expect.entries(value, ("a", "b"), "`f` should return")["b"]
     assert expect.entries({"a": 0, "b": 0}, ("a", "b"), "`f` should return") == {"a": 0, "b": 0}
 
 

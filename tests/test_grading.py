@@ -18,15 +18,16 @@ from functools import partial
 from importlib import resources
 from pathlib import Path
 from types import FunctionType
+from zipfile import ZipFile
 
 import nbformat
 import psutil
 import pytest
 from conftest import ROOT
 
-from tools import assign
+from tools import assign, gradescope
 from tools.grade import __main__ as command
-from tools.grade import apart, report, session, submission
+from tools.grade import apart, handed_in, report, session, submission
 from vaelearn import bounds
 from vaelearn.exercises import Wrong, ch05, ch10, examine
 
@@ -121,6 +122,13 @@ answers.plain = plain
 def resample(z, log_w):
     time.sleep(1000)
 """
+# Right in part: four of five predictions, two of three bugs.
+PARTIAL = """
+prediction["elbo"] = "up"
+def loss_and_bound(log_w):
+    weights = torch.softmax(log_w, 0)
+    return -(weights * log_w).sum(0).mean(), torch.logsumexp(log_w, 0) - math.log(len(log_w))
+"""
 ERROR = 'raise ValueError("\\udcff \\x00 \\x1b[31m;=1+1;+cmd|X;\\n=2+2\\t@SUM(1)\\u2028=3+3 <b>")'
 
 
@@ -138,12 +146,12 @@ ORDINARY = ["setpriv", *apart.NO_RIGHTS] if apart.somebody(0)[0] else []
 MARK = """
 import json, os, sys
 from pathlib import Path
-from tools.grade import apart, marking, session
+from tools.grade import apart, handed_in, marking, session
 marking.somebody = session.somebody = lambda number: ([], None)
 folder, tests, done = Path(sys.argv[1]), [Path(sys.argv[2])], {}
 def mark(*names):
-    paths = [folder / f"{name}.ipynb" for name in names]
-    return [[r.total, r.remarks] for r in marking.mark_all(paths, 1, tests, limits, "mnemosyne")]
+    handed = [handed_in.HandedIn(name, folder / f"{name}.ipynb") for name in names]
+    return [[r.total, r.remarks] for _, r in marking.mark_all(handed, 1, tests, limits, "mnemosyne")]
 limits, keep_private = session.Limits(), marking.keep_private
 marking.keep_private = lambda: None
 done["open"] = mark("forger", "spy")
@@ -222,6 +230,7 @@ def klass(autograder, notebooks, temporary, tmp_path_factory):
     whole["kills"] = with_cell(solved, "def iwae", KILLS)
     whole[LONG + "forger"] = with_cell(with_cell(student, "def iwae", FORGE), "the end", GAP)
     whole[LONG + "last"] = with_cell(with_cell(solved, "def iwae", ERROR), "the end", GAP + LAST)
+    whole["partial"] = with_cell(solved, "the end", PARTIAL)
     for name, notebook in whole.items():
         nbformat.write(notebook, folder / f"{name}.ipynb")
 
@@ -244,9 +253,11 @@ def klass(autograder, notebooks, temporary, tmp_path_factory):
     (folder / "corrupt.ipynb").write_text('{"cells": [')
     (folder / "empty.ipynb").touch()
     (folder / "essay.pdf").write_bytes(b"%PDF-1.4")
-    (folder / "two").mkdir()
-    for name in "ab":
-        (folder / "two" / f"{name}.ipynb").touch()
+    (folder / "Zoë Ångström_9_assignsubmission_file_").mkdir()
+    for name in "hw.ipynb", "hw-1.ipynb":
+        (folder / "Zoë Ångström_9_assignsubmission_file_" / name).touch()
+    (folder / "bézierpierre_7_70_hw.ipynb").touch()
+    (folder / "bézierpierre_LATE_7_71_hw-1.ipynb").touch()
     os.mkfifo(folder / "fifo.ipynb")
     (folder / "nowhere.ipynb").symlink_to(folder / "missing")
     (folder / "link.ipynb").symlink_to(folder / "troubles.ipynb")
@@ -272,7 +283,7 @@ def klass(autograder, notebooks, temporary, tmp_path_factory):
     assert done.returncode == 0, done.stderr
     assert f"They ran as {'users of their own' if OWN_USER else 'you'}" in done.stdout
     out = folder.with_name(f"{folder.name}-marks")
-    with (out / "marks.csv").open(encoding="utf-8") as file:
+    with (out / "marks.csv").open(encoding="utf-8-sig") as file:
         return {row["learner"]: row for row in csv.DictReader(file)}, out, folder
 
 
@@ -288,16 +299,18 @@ LINK = "this is a link"
         ("kills", *((FULL, "PermissionError") if OWN_USER else (NONE, "look at this one by hand"))),
         (f"{LONG}last", [1, 0, 2, 0, 0, 3], "ValueError"),
         (f"{LONG}forger", NONE, "PermissionError"),
+        ("partial", [2, 2, 1.6, 2, 3, 3], ""),
         ("corrupt", NONE, NOT_READ),
         ("empty", NONE, NOT_READ),
         ("essay.pdf", NONE, NOT_READ),
-        ("two", NONE, "this one holds 2"),
+        ("Zoë Ångström", NONE, "the last of 2 submissions, hw-1.ipynb"),
+        ("bézierpierre", NONE, "the last of 2 submissions, bézierpierre_LATE_7_71_hw-1.ipynb, late"),
         ("fifo", NONE, "nothing to read"),
         ("nowhere", NONE, LINK),
         ("link", NONE, LINK),
         ("linked", NONE, LINK),
         ("inside", NONE, LINK),
-        ("long" * 62, NONE, "this one holds 0"),
+        ("long" * 62, NONE, "this one holds none"),
         ("'=1+<b>", NONE, NOT_READ),
     ],
 )
@@ -310,8 +323,8 @@ def test_each_submission_gets_its_marks_and_reasons(klass, learner, expected, re
 
 def test_each_submission_has_a_line_and_a_page_of_its_own(klass):
     sheet, out, folder = klass
-    handed_in = [path for path in folder.iterdir() if path.name != "__MACOSX"]
-    assert len(sheet) == len(handed_in) == len(list(out.glob("*.html")))
+    handed = [path for path in folder.iterdir() if path.name != "__MACOSX"]
+    assert len(sheet) == len(handed) - 1 == len(list(out.glob("*.html")))  # two are of one learner
     assert "15 of" in (out / "mac.html").read_text("utf-8")
     assert f"<h1>{LONG}forger</h1>" in (out / f"{LONG}forger.html").read_text("utf-8")
 
@@ -331,7 +344,7 @@ def test_nothing_is_left_running_or_lying_about(klass, temporary):
 
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
 def test_no_cell_of_the_sheet_is_a_formula_whatever_separates_cells(klass, separator):
-    text = (klass[1] / "marks.csv").read_text("utf-8")
+    text = (klass[1] / "marks.csv").read_text("utf-8-sig")
     assert not [c for c in text if ord(c) < 32 and c not in "\r\n"] and "\u2028" not in text
     for row in csv.reader(text.splitlines(), delimiter=separator):
         assert not [cell for cell in row if cell.lstrip(" \"'")[:1] in tuple("=+@") and cell[0] != "'"]
@@ -344,6 +357,59 @@ def test_a_cell_that_would_be_a_formula_is_quoted(text):
     cell = report.cell(text)
     assert cell.startswith(("'", ",")) and report.cell("x;" + text)[:2] == "x,"
     assert cell.isprintable()
+
+
+def test_sheets_open_with_names_as_they_are_and_have_the_columns_of_their_platforms(klass):
+    assert (klass[1] / "marks.csv").read_bytes().startswith(b"\xef\xbb\xbflearner,id,q1,")
+    canvas = list(csv.reader((klass[1] / "canvas.csv").read_text("utf-8").splitlines()))
+    assert canvas == [
+        ["Student", "ID", "Section", "Exercises 5"],
+        ["Points Possible", "", "", "15"],
+        ["bézierpierre", "7", "", "0"],
+    ]
+    (moodle,) = csv.DictReader((klass[1] / "moodle.csv").read_text("utf-8").splitlines())
+    assert (moodle["Identifier"], moodle["Full name"], moodle["Grade"]) == (
+        "Participant 9",
+        "Zoë Ångström",
+        "0",
+    )
+    assert moodle["Last modified (grade)"] and moodle["Feedback comments"].startswith(
+        "q1: 0 of 2, q2: 0 of 2"
+    )
+
+
+def test_points_by_part_stand_in_the_sheet_and_on_the_page(klass):
+    row, page = klass[0]["partial"], (klass[1] / "partial.html").read_text("utf-8")
+    assert [float(row[f"q3 {part}"]) for part in ch05.q3.parts] == [0.4, 0, 0.4, 0.4, 0.4]
+    assert [float(row[f"q4 {part}"]) for part in ch05.q4.parts] == [1, 1, 0] and "q1 " not in row
+    assert "<small>elbo 0 of 0.4</small>" in page and "1.6 of 2" in page
+    assert "notebook, bound, evidence, copies, divergence: ✓" in page
+    assert "notebook, elbo: ✗ prediction" in page and "Further checks, elbo: ✗ the same." in page
+
+
+def test_gradescopes_zip_gives_the_same_marks_and_installs_what_the_project_pins(klass, autograder, tmp_path):
+    zipped = tmp_path / "05.zip"
+    gradescope.build(autograder / "05" / "autograder" / "tests", zipped)
+    command = ["-m", "otter", "run", "--autograder", zipped, "--output-dir", tmp_path, "--no-logo"]
+    how = {"cwd": tmp_path, "check": True, "capture_output": True, "timeout": 300}
+    subprocess.run([sys.executable, *command, klass[2] / "partial.ipynb"], **how)
+    said = json.loads((tmp_path / "results.json").read_text("utf-8"))["tests"]
+    assert {test["name"]: test["score"] for test in said if "score" in test} == {
+        f"q{n}": mark for n, mark in enumerate(marks(klass[0]["partial"]), 1)
+    }
+    with ZipFile(zipped) as archive:
+        names, environment = archive.namelist(), archive.read("environment.yml").decode()
+    (wheel,) = (name for name in names if name.endswith(".whl"))
+    assert f"vaelearn @ file:///autograder/source/{wheel}" in environment
+    pinned = (ROOT / "requirements.txt").read_text("utf-8").splitlines()
+    for line in "torch", "numpy", "matplotlib", "scikit-learn":
+        (pin,) = (pin for pin in pinned if pin.startswith(f"{line}=="))
+        assert f"- {pin}\n" in environment
+    assert "files/constraints.txt" in names and "-c /autograder/source/files/constraints.txt" in environment
+
+
+def test_a_remark_quotes_the_first_line_of_its_cell(klass):
+    assert "`import os`: ended the process (SIGABRT)" in klass[0]["troubles"]["remarks"]
 
 
 def test_pages_of_names_alike_stay_apart():
@@ -578,7 +644,8 @@ def test_a_kernel_is_told_nothing_it_could_use(kernel):
 
 def test_what_is_asked_too_late_is_told_so(notebooks, tmp_path):
     nbformat.write(notebooks[0], tmp_path / "a.ipynb")
-    late = submission.Submission(tmp_path / "a.ipynb", tmp_path, 1, session.Limits(submission=0))
+    handed = handed_in.HandedIn("a", tmp_path / "a.ipynb")
+    late = submission.Submission(handed, tmp_path, 1, session.Limits(submission=0))
     with pytest.raises(Wrong, match="`iwae` came after the 0 s that a submission has"):
         examine(ch05.q1, late)
 
@@ -662,11 +729,98 @@ def refused(monkeypatch, capsys, *arguments):
     return capsys.readouterr().err
 
 
-def test_two_submissions_of_one_name_are_refused(autograder, tmp_path, monkeypatch, capsys):
-    (tmp_path / "a").mkdir()
-    (tmp_path / "a.ipynb").touch()
-    said = refused(monkeypatch, capsys, 5, tmp_path, "--autograders", autograder)
-    assert "two submissions each: a" in said
+NAMES = """
+    alba_1_10_hw.ipynb
+    alba_1_11_hw-1.ipynb
+    alba_LATE_1_9_hw.ipynb
+    alba_2_12_hw.ipynb
+    berg_LATE_3_13_hw.ipynb
+    berg_LATE_3_14_notes.pdf
+    LATE_anon_x7Yz_15_hw.ipynb
+    Carl von Ossietzky_44_assignsubmission_file_hw.ipynb
+    Dora_45_assignsubmission_file/hw (2).ipynb
+    Dora_45_assignsubmission_file/hw.ipynb
+    emil.ipynb
+    hw_2026_27_finn.ipynb
+    hw_2026_27_gina.ipynb
+""".strip().split("\n")
+
+
+@pytest.mark.parametrize("rule", handed_in.RULES)
+def test_of_several_submissions_one_counts_by_the_rule_that_the_teacher_names(tmp_path, rule):
+    for number, name in enumerate(map(str.strip, NAMES)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (number, number))
+    handed = handed_in.counted(handed_in.handed_in(tmp_path), rule)
+    found = {}
+    for one in handed:
+        found.setdefault((one.learner, one.id, one.platform), []).append(one.path.name)
+    alba = ["alba_LATE_1_9_hw.ipynb", "alba_1_10_hw.ipynb", "alba_1_11_hw-1.ipynb"]
+    dora = ["hw.ipynb", "hw (2).ipynb"]
+    assert found == {
+        ("alba", "1", "canvas"): alba if rule == "best" else alba[-1:],
+        ("alba", "2", "canvas"): ["alba_2_12_hw.ipynb"],
+        ("berg", "3", "canvas"): ["berg_LATE_3_13_hw.ipynb"],
+        ("anon_x7Yz", "anon_x7Yz", "canvas"): ["LATE_anon_x7Yz_15_hw.ipynb"],
+        ("Carl von Ossietzky", "44", "moodle"): ["Carl von Ossietzky_44_assignsubmission_file_hw.ipynb"],
+        ("Dora", "45", "moodle"): dora if rule == "best" else dora[-1:],
+        ("emil", "", ""): ["emil.ipynb"],
+        ("hw_2026_27_finn", "", ""): ["hw_2026_27_finn.ipynb"],
+        ("hw_2026_27_gina", "", ""): ["hw_2026_27_gina.ipynb"],
+    }
+    late = {one.learner: one.refused for one in handed if one.late and one.learner != "alba"}
+    assert {*late} == {"berg", "anon_x7Yz"}
+    assert all((rule == "ontime") == ("late ones do not count" in why) for why in late.values())
+
+
+def test_where_the_best_counts_it_does_not_matter_which_came_last(autograder, tmp_path, monkeypatch):
+    """And a run that was interrupted goes on: nothing is marked twice but what has changed."""
+    marked, totals = [], {"alba_1_10_hw": 9, "alba_1_11_hw-1": 3, "berg_3_13_hw": 5}
+
+    def mark_all(handed, *how):
+        for one in handed:
+            if one.learner == "interrupt":
+                raise KeyboardInterrupt
+            marked.append(one.path.stem)
+            yield one, report.Report({"q1": (totals.get(one.path.stem, 15), 15, [], {})})
+
+    monkeypatch.setattr(command, "mark_all", mark_all)
+    monkeypatch.setattr(command, "keep_private", lambda: None)
+    klass = tmp_path / "class"
+    klass.mkdir()
+    for name in [*totals, "interrupt_4_99_hw"]:
+        (klass / f"{name}.ipynb").touch()
+
+    def run(rule, code, *expected):
+        marked.clear()
+        flags = "--autograders", str(autograder), "--keep", rule
+        monkeypatch.setattr(sys, "argv", ["grade", "5", str(klass), *flags])
+        if code:
+            with pytest.raises(SystemExit, match=str(code)):
+                command.main()
+        else:
+            command.main()
+        assert sorted(marked) == sorted(expected)
+
+    seed = klass.with_name("class-marks") / ".marked" / "seed"
+    run("best", 130, *totals)
+    drawn = seed.read_text()
+    (klass / "berg_3_13_hw.ipynb").write_text("{}")
+    run("best", 130, "berg_3_13_hw")
+    assert seed.read_text() == drawn and seed.parent.stat().st_mode & 0o77 == 0
+    (klass / "interrupt_4_99_hw.ipynb").unlink()
+    run("best", 0, SET.name)
+    assert not seed.exists()
+    with seed.parent.with_name("marks.csv").open(encoding="utf-8-sig") as file:
+        rows = {row["learner"]: row for row in csv.DictReader(file)}
+    assert {name: row["total"] for name, row in rows.items()} == {"alba": "9", "berg": "5"}
+    monkeypatch.setenv("SEED", "another")
+    run("best", 0, *totals, SET.name)
+    monkeypatch.setenv("SEED", "another")
+    run("best", 0, SET.name)
+    monkeypatch.setenv("SEED", "another")
+    run("last", 0, "alba_1_11_hw-1", SET.name)  # what a row says of it is another thing now
 
 
 @pytest.mark.parametrize(
@@ -680,11 +834,11 @@ def test_a_wrong_call_says_what_is_wrong(autograder, tmp_path, monkeypatch, caps
 
 @pytest.mark.parametrize("total", [14, None])
 def test_nobody_is_marked_where_the_marker_fails(autograder, tmp_path, monkeypatch, capsys, total):
-    def mark_all(paths, *how):
-        for path in paths:
+    def mark_all(handed, *how):
+        for one in handed:
             if total is None:
-                raise session.NoKernel(f"{path.stem}: why")
-            yield report.Report(path.stem, {"q1": (total, 15, [])})
+                raise session.NoKernel(f"{one.learner}: why")
+            yield one, report.Report({"q1": (total, 15, [], {})})
 
     monkeypatch.setattr(command, "mark_all", mark_all)
     monkeypatch.setattr(command, "keep_private", lambda: None)
@@ -694,7 +848,7 @@ def test_nobody_is_marked_where_the_marker_fails(autograder, tmp_path, monkeypat
     assert (
         "nobody is marked" in said and ("a: why" if total is None else "the worked solutions do not") in said
     )
-    assert not (tmp_path / "class-marks" / "marks.csv").exists()
+    assert not [*(tmp_path / "class-marks").iterdir()]  # and what was marked is not gone on from
 
 
 def test_instances_come_from_the_seed_and_are_the_same_for_all(klass):

@@ -19,6 +19,9 @@ import jupytext
 import nbformat
 from otter.assign import main as otter_assign
 
+from vaelearn.exercises import Grader
+from vaelearn.exercises.answers import parts_of
+
 ROOT = Path(__file__).resolve().parents[1]
 EXERCISES = ROOT / "exercises"
 KERNEL = {
@@ -32,28 +35,37 @@ export_cell: false
 generate: false
 run_tests: false
 tests: {files: true, ok_format: false}"""
-PUBLIC = """
-def public(env):
+# A part of a question is a test case, so that Otter gives points for each.
+CASE = '''""" # BEGIN TEST CONFIG
+hidden: {hidden}
+{about}""" # END TEST CONFIG
+def case_{number}(env):
     from vaelearn.exercises import ch{chapter:02d}, examine
-    examine(ch{chapter:02d}.{question}, env)"""
+{checks}    examine({asked})'''
 ABOUT = """
 
 If `import vaelearn` fails below, the package is missing. The copy of this notebook on the book's page fetches
 it by itself; otherwise run `%pip install` with the book's folder, or its wheel. `grader.hint("q1")` gives a
 hint, one at a time, and `grader.check()` shows the whole set. This folder remembers what has passed."""
 WHOLE = "## The whole set\n\nWhat has passed, what is left, and the points."
-HIDDEN = '''""" # BEGIN TEST CONFIG
-hidden: true
-""" # END TEST CONFIG
-def hidden(env):
-    from vaelearn.exercises import examine
-{checks}
-    examine({question}, env)'''
 
 
 def sets() -> list[Path]:
     """The folders of the sets, in the order of the chapters."""
     return sorted(path.parent for path in EXERCISES.glob("[0-9][0-9]_*/source.py"))
+
+
+def test_cases(chapter: int, question: str, hidden: str) -> list[str]:
+    """Of each part of a question a public and a hidden test, in Otter's format."""
+    public, cases = f"ch{chapter:02d}.{question}", []
+    teachers = f"{question}, env, public={public}", textwrap.indent(hidden, "    ")
+    for asked, checks in (f"{public}, env", ""), teachers:
+        for part in parts_of(getattr(Grader(chapter).checks, question)):
+            about = "".join(f"{kind}_message: {part}\n" for kind in ("success", "failure") if part)
+            said = {"hidden": str(bool(checks)).lower(), "about": about, "number": len(cases) + 1}
+            said |= {"chapter": chapter, "checks": checks, "asked": f"{asked}, part={part!r}"}
+            cases.append(CASE.format(**said))
+    return cases
 
 
 def with_tests(notebook, chapter: int, hidden: str):
@@ -64,13 +76,8 @@ def with_tests(notebook, chapter: int, hidden: str):
         if cell.cell_type == "raw" and (begin := re.search(r"BEGIN QUESTION.*\nname: (q\d+)", cell.source)):
             question = begin[1]
         if cell.cell_type == "raw" and "END QUESTION" in cell.source:
-            checks = textwrap.indent(hidden, "    ")
-            cells += [
-                raw("# BEGIN TESTS"),
-                code(PUBLIC.format(chapter=chapter, question=question)),
-                code(HIDDEN.format(checks=checks, question=question)),
-                raw("# END TESTS"),
-            ]
+            cases = test_cases(chapter, question, hidden)
+            cells += [raw("# BEGIN TESTS"), *map(code, cases), raw("# END TESTS")]
         cells.append(cell)
     cells[1].source += ABOUT
     cells += [nbformat.v4.new_markdown_cell(WHOLE), code("grader.check()")]

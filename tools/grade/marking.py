@@ -15,6 +15,7 @@ from otter.execute import Checker
 from otter.nbmeta_config import NBMetadataConfig
 
 from .apart import end_children, keep_private, remove, somebody
+from .handed_in import HandedIn
 from .report import TEXT, Report
 from .session import Limits, NoKernel
 from .submission import Submission
@@ -24,41 +25,54 @@ REPORT_BYTES = 2**24
 FILE_BYTES = 512 * 2**20  # no file of a submission may grow beyond this
 
 
-def learner(path: Path) -> str:
-    """The name that a submission stands for."""
-    return path.stem if path.suffix == ".ipynb" else path.name
-
-
-def mark(path: Path, home: Path, number: int, tests: list[Path], limits: Limits, seed: str) -> Report:
+def mark(handed: HandedIn, home: Path, number: int, tests: list[Path], limits: Limits, seed: str) -> Report:
     """Mark one submission by Otter's test files. Raises NoKernel."""
-    begin, submission = time.monotonic(), Submission(path, home, number, limits)
-    report = Report(learner(path), remarks=submission.remarks)
+    begin, submission = time.monotonic(), Submission(handed, home, number, limits)
+    report = Report(remarks=submission.remarks)
     for test in tests:
         # Who knows a question's instances knows neither the seed nor another question's.
         submission.seed = int(hashlib.sha256(f"{seed} {test.stem}".encode()).hexdigest()[:12], 16)
         result = Checker.check(str(test), NBMetadataConfig(), global_env=submission)
-        report.questions[result.name] = result.score, result.possible, _said(result)
+        parts = _parts(result)
+        score, possible = (sum(points[n] for points in parts.values()) for n in (0, 1))
+        report.questions[result.name] = round(score, 4), round(possible, 4), _said(result), parts
     report.seconds = time.monotonic() - begin
     return report
 
 
+def _parts(result) -> dict[str, tuple[float, float]]:
+    """The points of each part of a question: those it got, those it could get."""
+    parts = {}
+    for case in result.test_case_results:
+        part, points = case.test_case.success_message or "", case.test_case.points
+        got, possible = parts.get(part, (0, 0))
+        parts[part] = got + points * case.passed, possible + points
+    return parts
+
+
 def _said(result) -> list[str]:
     """What the checks of a question said; further checks begin with the notebook's own."""
-    said = {}
-    for case in result.test_case_results:
-        asked = "Further checks" if case.test_case.hidden else "As in the notebook"
-        text = "✓" if case.passed else f"✗ {case.message.partition('Wrong: ')[2]}"
-        said[asked] = "✗ the same." if not case.passed and text in said.values() else text
-    return [f"{asked}: {text}" for asked, text in said.items()]
+    lines, known = [], set()
+    for hidden, asked in (False, "As in the notebook"), (True, "Further checks"):
+        said = {}
+        for case in result.test_case_results:
+            if case.test_case.hidden == hidden:
+                text = "✓" if case.passed else f"✗ {case.message.partition('Wrong: ')[2]}"
+                said.setdefault(text, []).append(case.test_case.success_message)
+        for text, parts in said.items():
+            about = f", {', '.join(parts)}" if len(said) > 1 else ""
+            lines.append(f"{asked}{about}: {'✗ the same.' if text in known - {'✓'} else text}")
+        known |= {*said}
+    return lines
 
 
 class Marking:
     """A process that marks one submission, and the file without a name that it writes its report into."""
 
-    def __init__(self, number: int, path: Path, *how):
-        self.learner, self.user = learner(path), somebody(number)[1]
+    def __init__(self, number: int, handed: HandedIn, *how):
+        self.handed, self.user = handed, somebody(number)[1]
         self.home, self.file = Path(tempfile.mkdtemp(prefix="vaelearn-")), tempfile.TemporaryFile(buffering=0)
-        arguments = self.file, path, self.home, number, *how
+        arguments = self.file, handed, self.home, number, *how
         self.process = multiprocessing.get_context("fork").Process(target=_mark_into, args=arguments)
         self.process.start()
 
@@ -68,15 +82,16 @@ class Marking:
         try:
             said = json.loads(self.file.read(REPORT_BYTES))
         except ValueError:
-            said = {"remarks": ["its marking was ended from outside: look at this one by hand"]}
+            ended = "its marking was ended from outside: look at this one by hand"
+            said = {"remarks": [*filter(None, [self.handed.note]), ended]}
         if "no kernel" in said:
-            raise NoKernel(f"{self.learner}: {said['no kernel']}")
-        return Report(**{"learner": self.learner} | said)
+            raise NoKernel(f"{self.handed.learner}: {said['no kernel']}")
+        return Report(**said)
 
 
-def mark_all(paths: list[Path], jobs: int, tests: list[Path], limits: Limits, seed: str):
-    """Yield a Report for each path as it comes, `jobs` at a time. Raises NoKernel."""
-    waiting, running = list(enumerate(paths)), {}
+def mark_all(handed: list[HandedIn], jobs: int, tests: list[Path], limits: Limits, seed: str):
+    """Yield each submission and its Report as it comes, `jobs` at a time. Raises NoKernel."""
+    waiting, running = list(enumerate(handed)), {}
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
@@ -87,7 +102,7 @@ def mark_all(paths: list[Path], jobs: int, tests: list[Path], limits: Limits, se
                 if time.monotonic() > end_by:
                     marking.process.kill()  # one that was stopped answers to nothing else
                 if not marking.process.is_alive():
-                    yield marking.report()
+                    yield marking.handed, marking.report()
                     del running[marking]
                     end_children(but=[marking.process.pid for marking in running])
                     remove(marking.home, marking.user)
@@ -97,7 +112,7 @@ def mark_all(paths: list[Path], jobs: int, tests: list[Path], limits: Limits, se
             remove(marking.home, marking.user)
 
 
-def _mark_into(file, path, home, number, tests, limits, seed):
+def _mark_into(file, handed, home, number, tests, limits, seed):
     # A process for each learner: should a submission find and kill it, the others go on.
     keep_private()
     for kind, most in {"DATA": limits.memory, "FSIZE": FILE_BYTES, "CORE": 0}.items():
@@ -106,7 +121,7 @@ def _mark_into(file, path, home, number, tests, limits, seed):
     # A forked process may not start the threads of its parent's pool.
     torch.set_num_threads(1)
     try:
-        said = asdict(mark(path, home, number, tests, limits, seed))
+        said = asdict(mark(handed, home, number, tests, limits, seed))
     except NoKernel as error:
         said = {"no kernel": str(error)}
     except Exception as error:

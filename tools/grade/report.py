@@ -10,38 +10,78 @@ from string import Template
 
 from vaelearn.exercises import typeset
 
+from .handed_in import HandedIn
+
 PAGE = Template(Path(__file__).with_name("page.html").read_text("utf-8"))
 TEXT = 2000  # characters of a message, and of a cell of the sheet
 
 
 @dataclass
 class Report:
-    """Marks of one learner: per question its score, what was possible, and what the checks said."""
+    """Marks of one submission: per question its score, the possible one, what the checks said, its parts.
 
-    learner: str
-    questions: dict[str, tuple[float, float, list[str]]] = field(default_factory=dict)
+    A part has a score, and what was possible; where there is only one, it has no name.
+    """
+
+    questions: dict[str, tuple[float, float, list[str], dict]] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
     def total(self) -> float:
-        return sum(score for score, _, _ in self.questions.values())
+        return round(sum(score for score, *_ in self.questions.values()), 2)
 
     @property
     def possible(self) -> float:
-        return sum(possible for _, possible, _ in self.questions.values())
+        return round(sum(possible for _, possible, *_ in self.questions.values()), 2)
+
+    @property
+    def parts(self) -> dict[str, float]:
+        """The points of each part of a question that has several."""
+        named = (
+            (q, part, points) for q, (*_, parts) in self.questions.items() for part, points in parts.items()
+        )
+        return {f"{q} {part}": round(points[0], 4) for q, part, points in named if part}
 
 
-def write_marks(reports: list[Report], path: Path) -> None:
-    """The mark sheet: a line per learner, a column per question."""
-    full = max(reports, key=lambda report: len(report.questions))
+Row = tuple[HandedIn, Report]
+
+
+def write_marks(rows: list[Row], path: Path) -> None:
+    """The mark sheet: a line per learner, a column per question, and at the right one per part."""
+    full = max((report for _, report in rows), key=lambda report: len(report.questions))
+    with path.open("w", newline="", encoding="utf-8-sig") as file:  # the mark by which Excel knows UTF-8
+        sheet = csv.writer(file)
+        about = "total", "out of", "seconds", "remarks"
+        sheet.writerow(["learner", "id", *full.questions, *about, *map(cell, full.parts)])
+        for handed, report in rows:
+            scores = [report.questions.get(q, [0])[0] for q in full.questions]
+            sums = report.total, full.possible, f"{report.seconds:.1f}"
+            parts = [report.parts.get(part, 0) for part in full.parts]
+            who, remarks = (cell(handed.learner), handed.id), cell("; ".join(report.remarks))
+            sheet.writerow([*who, *scores, *sums, remarks, *parts])
+
+
+def write_import(rows: list[Row], platform: str, title: str, path: Path) -> None:
+    """The totals in the columns that Canvas, or an assignment of Moodle, imports.
+
+    canvas-lms: lib/gradebook_importer.rb; moodle: mod/assign/feedback/offline/importgradeslib.php.
+    """
+    possible = max(report.possible for _, report in rows)
     with path.open("w", newline="", encoding="utf-8") as file:
         sheet = csv.writer(file)
-        sheet.writerow(["learner", *full.questions, "total", "out of", "seconds", "remarks"])
-        for report in reports:
-            scores = [report.questions.get(q, (0, 0, []))[0] for q in full.questions]
-            name, remarks = cell(report.learner), cell("; ".join(report.remarks))
-            sheet.writerow([name, *scores, report.total, full.possible, f"{report.seconds:.1f}", remarks])
+        if platform == "canvas":
+            sheet.writerow(["Student", "ID", "Section", title])
+            sheet.writerow(["Points Possible", "", "", f"{possible:g}"])
+        else:
+            last = "Last modified (grade)", "Feedback comments"
+            sheet.writerow(["Identifier", "Full name", "Grade", "Maximum grade", *last])
+        for handed, report in rows:
+            if handed.platform == platform:
+                name, total = cell(handed.learner), f"{report.total:g}"
+                said = ", ".join(f"{q}: {n:g} of {m:g}" for q, (n, m, *_) in report.questions.items())
+                moodle = f"Participant {handed.id}", name, total, f"{possible:g}", "-", said
+                sheet.writerow([name, handed.id, "", total] if platform == "canvas" else moodle)
 
 
 def cell(text: str) -> str:
@@ -63,17 +103,17 @@ def page_name(learner: str) -> str:
     return os.fsdecode(name) + ".html"
 
 
-def write_page(report: Report, chapter: int, path: Path) -> None:
+def write_page(handed: HandedIn, report: Report, chapter: int, path: Path) -> None:
     """One learner's page: marks, what the checks said, what went wrong while the notebook ran."""
     rows = "".join(
-        f"<tr><th>{html.escape(q)}</th><td>{score:g} of {possible:g}</td>"
+        f"<tr><th>{html.escape(q)}</th><td>{score:g} of {possible:g}{_parts(parts)}</td>"
         f"<td>{'<hr>'.join(map(_typeset, said))}</td></tr>"
-        for q, (score, possible, said) in report.questions.items()
+        for q, (score, possible, said, parts) in report.questions.items()
     )
     remarks = "".join(f"<li>{_typeset(text)}</li>" for text in report.remarks)
     path.write_text(
         PAGE.substitute(
-            learner=html.escape(printable(report.learner)),
+            learner=html.escape(printable(handed.learner)),
             chapter=chapter,
             total=f"{report.total:g}",
             possible=f"{report.possible:g}",
@@ -82,6 +122,11 @@ def write_page(report: Report, chapter: int, path: Path) -> None:
         ),
         encoding="utf-8",
     )
+
+
+def _parts(parts: dict) -> str:
+    named = [f"{html.escape(part)} {n:.3g} of {m:.3g}" for part, (n, m) in parts.items() if part]
+    return "".join(f"<br><small>{line}</small>" for line in named)
 
 
 def _typeset(text: str) -> str:

@@ -11,6 +11,7 @@ import nbformat
 
 from vaelearn.exercises.answers import Answer, Wrong
 
+from .handed_in import HandedIn
 from .report import TEXT
 from .session import UNREADABLE, Kernel, Limits, NoKernel, Stopped
 
@@ -23,14 +24,14 @@ class Submission(dict):
 
     kernel, broken, seed, calls = None, "", 0, 0
 
-    def __init__(self, path: Path, home: Path, number: int, limits: Limits):
+    def __init__(self, handed: HandedIn, home: Path, number: int, limits: Limits):
         super().__init__()
         self.limits, self.end_by = limits, time.monotonic() + limits.submission
-        self.cells, self.remarks = {}, []
+        self.examined = {}  # what `examine` has found
+        self.cells, self.remarks = [], [handed.note] * bool(handed.note)
         try:
-            notebook = _notebook(path)
-            self.cells = _code(notebook)
-            beside = partial(_copy, notebook.parent) if path.is_dir() else Path.mkdir
+            self.cells = _code(handed)
+            beside = partial(_copy, handed.path.parent) if handed.beside else Path.mkdir
             self.new_kernel = partial(Kernel, home, number, limits, beside)
         except ValueError as error:
             self.broken = str(error)
@@ -61,7 +62,7 @@ class Submission(dict):
             self.kernel = self.new_kernel()
         except Exception as error:  # whatever kept it from starting is not the learner's
             raise NoKernel(f"a kernel that was to run nothing yet failed: {error}") from error
-        for number, source in list(self.cells.items()):
+        for n, source in enumerate(self.cells):
             seconds = self._seconds()
             try:
                 error = self.kernel.run(source, seconds)
@@ -69,8 +70,8 @@ class Submission(dict):
                 error = str(stopped)
             if not self.kernel.alive:
                 error += "; it was left out"
-                del self.cells[number]
-            if error and (remark := f"code cell {number}: {error}") not in self.remarks:
+                del self.cells[n]
+            if error and (remark := f"`{_first_line(source)}`: {error}") not in self.remarks:
                 self.remarks.append(remark)
             if not self.kernel.alive:
                 return
@@ -92,20 +93,15 @@ class RemoteAnswer(Answer):
         raise wrong
 
 
-def _notebook(path: Path) -> Path:
-    """The notebook that is, or lies in, a submission. Raises ValueError: why there is none."""
-    if path.is_dir() and not path.is_symlink():
-        found = [p for p in path.rglob("*.ipynb") if not hidden(p.relative_to(path))]
-        if len(found) != 1:
-            raise ValueError(f"a folder with one notebook was expected; this one holds {len(found)}")
-        (path,) = found
+def _code(handed: HandedIn) -> list[str]:
+    """The notebook's code cells. Raises ValueError: why there are none."""
+    path = handed.path
+    if handed.refused:
+        raise ValueError(handed.refused)
+    if handed.beside == path:
+        raise ValueError("a folder with a notebook was expected; this one holds none")
     if path.is_symlink() or not path.is_file():
         raise ValueError("this is a link, or nothing to read, where a notebook's own file was expected")
-    return path
-
-
-def _code(path: Path) -> dict[int, str]:
-    """The notebook's code cells by number. Raises ValueError."""
     try:
         # Saved outputs may be many times what a learner wrote.
         text = path.read_text("utf-8-sig")
@@ -116,12 +112,13 @@ def _code(path: Path) -> dict[int, str]:
         raise ValueError(f"this is not a notebook that can be read ({type(error).__name__})") from None
     if not any(source.strip() for source in cells):
         raise ValueError("this notebook has no code")
-    return dict(enumerate(cells, 1))
+    return cells
 
 
-def hidden(path: Path) -> bool:
-    """Whether this is a checkpoint, or what macOS puts into its archives."""
-    return any(part.startswith((".", "__MACOSX")) for part in path.parts)
+def _first_line(source: str) -> str:
+    """What a learner knows a cell by."""
+    line = next((line.strip() for line in source.splitlines() if line.strip()), "")
+    return line if len(line) <= 60 else f"{line[:60]}…"
 
 
 def _copy(folder: Path, to: Path) -> None:

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from importlib import import_module, resources
 from pathlib import Path
 
-from .answers import Wrong, examine
+from .answers import Wrong, examine, parts_of
 
 __all__ = ["Grader", "Overview", "Verdict"]
 
@@ -84,7 +84,9 @@ class Grader:
             # An answer that is not there now, after a restart, say, was not lost.
             if not wrong.blank:
                 self._note(question, "tried")
-            return Verdict(question, False, str(wrong))
+            parts = len(parts_of(getattr(self.checks, question)))
+            right = parts - len(wrong.failed)
+            return Verdict(question, False, f"{wrong}{f' ({right} of {parts} parts hold.)' if right else ''}")
         self._note(question, "passed")
         return Verdict(question, True, "the public checks passed. A teacher may run more.")
 

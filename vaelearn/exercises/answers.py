@@ -11,6 +11,7 @@ import sysconfig
 import traceback
 from collections.abc import Callable
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from functools import reduce
 from importlib import import_module
 from numbers import Real
@@ -30,34 +31,98 @@ class Wrong(AssertionError):
     """An answer failed a check. The text says what was expected, what came, and what that suggests."""
 
     raised: tuple[str, ...] = ()  # by the learner's code: the names of the error's class and its bases
+    failed: tuple[str, ...] = ()  # the parts of the question that do not hold
 
-    def __init__(self, text: str, blank: bool = False):
+    def __init__(self, text: str, blank: bool = False, costs: tuple[str, ...] = ()):
         super().__init__(text)
         self.blank = blank  # there is no answer yet
+        self.costs = costs  # the parts that this is about
 
 
-def examine(check: Callable, namespace: dict, seed: int | None = None) -> None:
+def examine(check, namespace: dict, seed: int | None = None, part: str = "", public=None) -> None:
     """Run `check` on the answers in `namespace`; Wrong says why an answer does not pass.
 
     A check's parameters name what the learner defines; its last one, `fresh`, makes problem instances
     from `seed` (None: new ones at each call). A namespace with a method `answer(name)` is asked for
     its answers and has its own `seed`; in a plain one, such as a notebook's globals, they are looked up.
+    part: that one of the question's parts alone has to hold.
+    public: where `check` is a teacher's, the notebook's own check, which it begins with and has the parts of.
     """
+    known = getattr(namespace, "examined", {})  # a marker asks for one part after the other
+    key = check.__name__, public is None
+    if public and {*known.get((public.__name__, True), ())} == {*parts_of(public)}:
+        key = public.__name__, True  # a teacher's would begin with the same, of the same instances
+    if key not in known:
+        known[key] = _failures(check, namespace, seed, public)
+    failed = known[key]
+    if part:
+        if part in failed:
+            raise failed[part]
+    elif failed:
+        first = next(iter(failed.values()))
+        wrong = Wrong(str(first), blank=all(wrong.blank for wrong in failed.values()))
+        wrong.failed = tuple(failed)
+        raise wrong
+
+
+def _failures(check, namespace, seed, public) -> dict[str, Wrong]:
+    """What is wrong with the answers, by the parts of the question."""
     find = getattr(namespace, "answer", lambda name: Answer(name, namespace))
     fresh = Fresh(getattr(namespace, "seed", seed))
     *names, _ = inspect.signature(check).parameters
     answers = [find(name) for name in names]
     for answer in answers:
         answer.closed, answer.seed = getattr(check, "closed", ()), fresh.integer(0, 2**31)
+    token = _failed.set({})
     try:
-        check(*answers, fresh)
-    except Wrong:
-        raise
+        # What a teacher's check finds beyond is put down to what the notebook's own found.
+        with part(*parts_of(public or check), else_failed=bool(public)):
+            check(*answers, fresh)
+        return _failed.get()
+    finally:
+        _failed.reset(token)
+
+
+_failed = ContextVar("failed")  # in the check that is running: Wrong by part
+
+
+def parts(*names: str) -> Callable:
+    """Mark a check: the parts of its question, each of which is worth something without the others."""
+
+    def mark(check):
+        check.parts = names
+        return check
+
+    return mark
+
+
+def parts_of(check: Callable) -> tuple[str, ...]:
+    """The parts that a check was marked with; one without a name where it was not."""
+    return getattr(check, "parts", ("",))
+
+
+@contextmanager
+def part(*names: str, else_failed: bool = False):
+    """What goes wrong in this block of a check costs these parts, or those of them that the mistake names.
+
+    else_failed: where it names none, and some of them have failed already, it is put down to those.
+    """
+    try:
+        yield
     except Exception as error:
-        raise Wrong(
-            f"the check could not work with what your answer gave back "
-            f"({type(error).__name__}: {error}). Look at its type and shape."
-        ) from None
+        wrong = error if isinstance(error, Wrong) else _no_work(error)
+        failed = _failed.get()
+        costs = [name for name in names if name in wrong.costs]
+        costs = costs or [name for name in names if else_failed and name in failed] or names
+        for name in costs:
+            failed.setdefault(name, wrong)
+
+
+def _no_work(error: Exception) -> Wrong:
+    return Wrong(
+        f"the check could not work with what your answer gave back "
+        f"({type(error).__name__}: {error}). Look at its type and shape."
+    )
 
 
 def closes(*names: str) -> Callable:
@@ -153,10 +218,11 @@ def plain(value):
         return value
     if isinstance(value, Real):  # a Fraction, say
         return float(value)
+    # A part that is still to be answered leaves the others as they are.
     if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
+        return [None if item is ... else plain(item) for item in value]
     if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): None if item is ... else plain(item) for key, item in value.items()}
     raise Wrong(f"a tensor or a number was expected, and it gave {describe(value)}.")
 
 

@@ -1,13 +1,14 @@
 """Checks of chapter 1's exercises: latent variables and EM."""
 
 import math
+from itertools import product
 
 import torch
 
 from ..distributions import OneHotCategorical
 from ..exact import GaussianMixture
 from . import expect
-from .answers import closes
+from .answers import closes, parts
 
 
 def mixture(fresh, data_dim: int, components: int) -> GaussianMixture:
@@ -89,6 +90,7 @@ def q1(responsibilities, fresh):
     )
 
 
+@parts("bound", "gap")
 def q2(bound_and_gap, fresh):
     N, C = fresh.sizes(2, 3, 8)
     log_joint = 2 * fresh.normal(N, C) - 3
@@ -119,7 +121,8 @@ def q2(bound_and_gap, fresh):
         "it is summed over the points, not over the components.": (q * (log_joint - q.log())).sum(0),
         "that is -KL: log p(x) was left out.": -gap,
     }
-    expect.close(pair[0], energy + entropy, "the bound", bounds)
+    with expect.part("bound"):
+        expect.close(pair[0], energy + entropy, "the bound", bounds)
     gaps = {
         "it is negative. A divergence is not: log p(x) - bound.": -gap,
         "that is KL(posterior ‖ q). The expectation is under q.": backwards,
@@ -131,7 +134,8 @@ def q2(bound_and_gap, fresh):
         "that is log p(x).": log_p,
         "it is averaged over the points. Each point has a gap of its own.": gap.mean(),
     }
-    expect.close(pair[1], gap, "the gap", gaps)
+    with expect.part("gap"):
+        expect.close(pair[1], gap, "the gap", gaps)
 
     pair = expect.parts(bound_and_gap(log_joint - 900, q), 2, ask)
     for value, truth, what in ((pair[0], energy + entropy - 900, "the bound"), (pair[1], gap, "the gap")):
@@ -141,7 +145,8 @@ def q2(bound_and_gap, fresh):
             )
             for kind in (-math.inf, math.inf, math.nan)
         }
-        expect.close(value, truth, f"{what} for log-joints near -900", lost, tolerance=1e-3)
+        with expect.part(what.split()[-1]):
+            expect.close(value, truth, f"{what} for log-joints near -900", lost, tolerance=1e-3)
 
     # Guesses that are sure: a zero in each of the first rows, and one row one-hot.
     q[:2, 0] = 0
@@ -152,24 +157,26 @@ def q2(bound_and_gap, fresh):
     said = expect.parts(bound_and_gap(log_joint, q), 2, ask)
     for value, truth, what in ((said[0], bound, "the bound"), (said[1], log_p - bound, "the gap")):
         lost = truth.masked_fill(sure, math.nan)
-        expect.close(
-            value,
-            truth,
-            f"{what} of a q with zeros",
-            {"it is nan where a q(c) is 0. There 0 · log 0 must count as 0, its limit.": lost},
-        )
+        with expect.part(what.split()[-1]):
+            expect.close(
+                value,
+                truth,
+                f"{what} of a q with zeros",
+                {"it is nan where a q(c) is 0. There 0 · log 0 must count as 0, its limit.": lost},
+            )
 
     log_joint[:2, 0] = -math.inf  # impossible for the model too
     log_p = log_joint.logsumexp(1)
     said = expect.parts(bound_and_gap(log_joint, q), 2, ask)
     for value, truth, what in ((said[0], bound, "the bound"), (said[1], log_p - bound, "the gap")):
         lost = truth.masked_fill(log_p.isfinite() & log_joint.isinf().any(1), math.nan)
-        expect.close(
-            value,
-            truth,
-            f"{what} where q(c) = 0 and log p(x, z = c) = -inf",
-            {"it is nan, as 0 · (-inf) is in floating point. Such a term counts as 0.": lost},
-        )
+        with expect.part(what.split()[-1]):
+            expect.close(
+                value,
+                truth,
+                f"{what} where q(c) = 0 and log p(x, z = c) = -inf",
+                {"it is nan, as 0 · (-inf) is in floating point. Such a term counts as 0.": lost},
+            )
 
 
 def books(fresh) -> tuple[dict, list]:
@@ -199,16 +206,16 @@ def books(fresh) -> tuple[dict, list]:
     return told | {"doubt": -float(best.values.log().mean())}, rows
 
 
+@parts("the exact E-step", "the M-step", "the second E-step", "the hard E-step")
 def q3(ledger, fresh):
     told, truth = books(fresh)
     ask = "ledger should return four pairs of numbers (bound, log_p), one after each step."
-    said = [expect.parts(pair, 2, ask) for pair in expect.parts(ledger(*told.values()), 4, ask)]
+    said = expect.parts(ledger(*told.values()), 4, ask)
 
     bound, log_p, gain, opened, doubt = told.values()
     end = log_p + gain + opened
     why_closed = "an exact E-step closes the gap: the bound rises to log p(x)."
     why_theta = "an E-step changes q. log p(x) contains no q, so it stays."
-    steps = ("the exact E-step", "the M-step", "the second E-step", "the hard E-step")
     bounds = (
         {
             f"you left it where it was, but {why_closed}": bound,
@@ -258,9 +265,11 @@ def q3(ledger, fresh):
             f"{why_theta} Hard or soft, it does not rise.": end + doubt,
         },
     )
-    for step, pair, true, below, above in zip(steps, said, truth, bounds, evidences, strict=True):
-        expect.close(pair[0], true[0], f"the bound after {step}", below)
-        expect.close(pair[1], true[1], f"log p(x) after {step}", above)
+    for step, pair, true, below, above in zip(q3.parts, said, truth, bounds, evidences, strict=True):
+        with expect.part(step):
+            pair = expect.parts(pair, 2, ask)
+            expect.close(pair[0], true[0], f"the bound after {step}", below)
+            expect.close(pair[1], true[1], f"log p(x) after {step}", above)
 
 
 def em_by_hand(weights, means, variances, x, flip=False, old=False, no_prior=False, as_scale=False, axis=1):
@@ -280,6 +289,7 @@ CLOSED_EM = tuple(f"exact.GaussianMixture.{name}" for name in ("em", "m_step", "
 
 
 @closes(*CLOSED_EM)
+@parts("E-step", "centres", "variances")
 def q4(em_step, fresh):
     C, D = fresh.sizes(2, 2, 5)
     x = 2 * fresh.normal(fresh.integer(60, 90), D)
@@ -312,29 +322,37 @@ def q4(em_step, fresh):
             "they are divided by N. Each component divides by its own count, N_c.": truth[1]
             * truth[0][:, None],
         }
-        expect.close(new[i], truth[i], what, mistakes)
-    around_old, v, counts = instead(2, old=True), truth[2], truth[0][:, None] * len(x)
-    expect.close(
-        new[2],
-        v,
-        "your answer for the variances",
-        {
-            "they are taken about the old means. The maximum over both is about the new ones.": around_old,
-            "those are standard deviations. The next step will take them for variances.": v.sqrt(),
-            "they are taken about the old means, for one. The maximum over both is about the new ones.": (
-                around_old.sqrt()
-            ),
-            "those are logarithms of the variances.": v.log(),
-            "they are divided by N_c - 1. The maximum of the likelihood divides by N_c.": v
-            * counts
-            / (counts - 1),
-            "they are divided by N. Each component divides by its own count, N_c.": v * counts / len(x),
-            "they are the old ones.": variances,
-        },
-    )
+        with expect.part("E-step"):
+            expect.close(new[i], truth[i], what, mistakes)
+    v, counts = truth[2], truth[0][:, None] * len(x)
+    left = {}
+    for flip, old, root in product((False, True), repeat=3):
+        costs = ["E-step"] * flip + ["centres"] * old + ["variances"] * root
+        says = "those are standard deviations. The next step will take them for variances."
+        if old:
+            one = ", for one" * root
+            says = f"they are taken about the old means{one}. The maximum over both is about the new ones."
+        value = instead(2, flip=flip, old=old)
+        left[expect.about(turned if flip else says, *costs)] = value.sqrt() if root else value
+    with expect.part("E-step", "centres", "variances"):
+        expect.close(
+            new[2],
+            v,
+            "your answer for the variances",
+            {
+                **left,
+                "those are logarithms of the variances.": v.log(),
+                "they are divided by N_c - 1. The maximum of the likelihood divides by N_c.": v
+                * counts
+                / (counts - 1),
+                "they are divided by N. Each component divides by its own count, N_c.": v * counts / len(x),
+                "they are the old ones.": variances,
+            },
+        )
 
 
 @closes("exact.GaussianMixture.em", "exact.GaussianMixture.m_step")
+@parts("weights", "means", "covariance")
 def q5(shared_m_step, fresh):
     C, D = fresh.sizes(2, 2, 5)
     N = fresh.integer(30, 60)
@@ -346,59 +364,65 @@ def q5(shared_m_step, fresh):
     new = expect.parts(shared_m_step(x, r), 3, ask)
     counts = r.sum(0)
 
-    expect.close(
-        new[0],
-        weights,
-        "your answer for the weights",
-        {
-            "those are the counts N_c: divide by N.": counts,
-            "all weights are equal. The question does not fix them.": torch.full_like(counts, 1 / C),
-            "each point went wholly to its most responsible component. Count fractions.": torch.bincount(
-                r.argmax(1), minlength=C
-            )
-            / N,
-        },
-    )
-    expect.close(
-        new[1],
-        means,
-        "your answer for the means",
-        {
-            "they are divided by N. Each component divides by its own count, N_c.": means * weights[:, None],
-            "those are sums: divide by the counts N_c.": means * counts[:, None],
-            "all components have the mean of all data. Weigh the points by r.": x.mean(0).expand(C, D),
-        },
-    )
+    with expect.part("weights"):
+        expect.close(
+            new[0],
+            weights,
+            "your answer for the weights",
+            {
+                "those are the counts N_c: divide by N.": counts,
+                "all weights are equal. The question does not fix them.": torch.full_like(counts, 1 / C),
+                "each point went wholly to its most responsible component. Count fractions.": torch.bincount(
+                    r.argmax(1), minlength=C
+                )
+                / N,
+            },
+        )
+    with expect.part("means"):
+        expect.close(
+            new[1],
+            means,
+            "your answer for the means",
+            {
+                "they are divided by N. Each component divides by its own count, N_c.": means
+                * weights[:, None],
+                "those are sums: divide by the counts N_c.": means * counts[:, None],
+                "all components have the mean of all data. Weigh the points by r.": x.mean(0).expand(C, D),
+            },
+        )
     deviations = x[:, None] - means
     each = torch.einsum("nc,ncd,nce->cde", r, deviations, deviations) / counts[:, None, None]
     plain = (x - x.mean(0)).T @ (x - x.mean(0)) / N
-    expect.close(
-        new[2],
-        truth,
-        "the covariance",
-        {
-            "that is the plain average of the components' own covariances. A component with few points has "
-            "less to say: where do the counts N_c go?": each.mean(0),
-            "that is the covariance of all data about one common mean. Each component has its own.": plain,
-            "that is one covariance for each component. All share one.": each,
-            "that is a sum over the points: divide by N.": truth * N,
-            "that is the sum of the components' own covariances. They should be weighted.": each.sum(0),
-            "only its diagonal is right. The covariance is a full matrix here.": truth.diag().diag(),
-            "that is its diagonal alone. The covariance is a full matrix here.": truth.diagonal(),
-            "it is divided by N - C, to be unbiased. The maximum of the likelihood divides by N.": (
-                truth * N / (N - C)
-            ),
-            "it is divided by N - 1, to be unbiased. The maximum of the likelihood divides by N.": (
-                truth * N / (N - 1)
-            ),
-            "it is divided by N · D. That belongs to one variance for all dimensions.": truth / D,
-            "it is divided by N · C. The responsibilities of a point sum to one already.": truth / C,
-            "that is its inverse, the precision.": truth.inverse(),
-            "the responsibilities went in squared. They weigh the squares, as they are.": (
-                torch.einsum("nc,ncd,nce->de", r.square(), deviations, deviations) / N
-            ),
-        },
-    )
+    with expect.part("covariance"):
+        expect.close(
+            new[2],
+            truth,
+            "the covariance",
+            {
+                "that is the plain average of the components' own covariances. A component with few points "
+                "has "
+                "less to say: where do the counts N_c go?": each.mean(0),
+                "that is the covariance of all data about one common mean. Each component has its "
+                "own.": plain,
+                "that is one covariance for each component. All share one.": each,
+                "that is a sum over the points: divide by N.": truth * N,
+                "that is the sum of the components' own covariances. They should be weighted.": each.sum(0),
+                "only its diagonal is right. The covariance is a full matrix here.": truth.diag().diag(),
+                "that is its diagonal alone. The covariance is a full matrix here.": truth.diagonal(),
+                "it is divided by N - C, to be unbiased. The maximum of the likelihood divides by N.": (
+                    truth * N / (N - C)
+                ),
+                "it is divided by N - 1, to be unbiased. The maximum of the likelihood divides by N.": (
+                    truth * N / (N - 1)
+                ),
+                "it is divided by N · D. That belongs to one variance for all dimensions.": truth / D,
+                "it is divided by N · C. The responsibilities of a point sum to one already.": truth / C,
+                "that is its inverse, the precision.": truth.inverse(),
+                "the responsibilities went in squared. They weigh the squares, as they are.": (
+                    torch.einsum("nc,ncd,nce->de", r.square(), deviations, deviations) / N
+                ),
+            },
+        )
 
 
 def pooled(x, r):

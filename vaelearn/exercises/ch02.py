@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from . import expect
-from .answers import closes, gradient_of
+from .answers import closes, gradient_of, parts
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -155,10 +155,13 @@ def _log_weights(x, decoded, z, mu, log_var, sigma):
             sentence += " And that is the first of three."
         elif len(slips) == 2:
             sentence += f" And that is not all: look further {'down' if b else 'up'}."
+        costs = ["pixels"] * bool(a) + ["latents"] * bool(b) + ["epsilon"] * bool(c)
+        sentence = expect.about(sentence, *costs) if costs else sentence
         values[sentence] = p + (log_prior + 0.5 * (energy + LOG_2PI)).sum(1) / share
     return values
 
 
+@parts("pixels", "latents", "epsilon")
 def q3(log_weight, fresh):
     B, L, D = fresh.sizes(3)
     sigma = float(fresh.uniform(0.4, 0.9))
@@ -172,12 +175,16 @@ def q3(log_weight, fresh):
     values["log p(z) and log q(z | x) have changed places."] = (
         2 * (-0.5 * (((x - decoded) / sigma) ** 2 + math.log(2 * math.pi * sigma**2))).sum(1) - truth
     )
-    expect.close(log_weight(x, decoded, z, mu, log_var, sigma), truth, "log_weight", values)
-    slopes = log_weight.run(gradient_of, x, decoded, z, mu, log_var, sigma)
-    eps = (z - mu) / (0.5 * log_var).exp()
-    wanted = -eps / (0.5 * log_var).exp(), 0.5 * (1 - eps**2)
-    for slope, truth, name in zip(slopes[3:], wanted, ("mu", "log_var"), strict=True):
-        expect.close(slope, truth, f"the gradient of log_weight with respect to {name}, for a z that stays")
+    with expect.part(*q3.parts):
+        expect.close(log_weight(x, decoded, z, mu, log_var, sigma), truth, "log_weight", values)
+    with expect.part(*q3.parts, else_failed=True):
+        slopes = log_weight.run(gradient_of, x, decoded, z, mu, log_var, sigma)
+        eps = (z - mu) / (0.5 * log_var).exp()
+        wanted = -eps / (0.5 * log_var).exp(), 0.5 * (1 - eps**2)
+        for slope, truth, name in zip(slopes[3:], wanted, ("mu", "log_var"), strict=True):
+            expect.close(
+                slope, truth, f"the gradient of log_weight with respect to {name}, for a z that stays"
+            )
 
 
 def best_encoder(W, b, noise):
@@ -188,68 +195,75 @@ def best_encoder(W, b, noise):
 
 
 @closes("exercises.ch02.best_encoder", "exact.LinearGaussian.perfect_e_step")
+@parts("A", "c", "s")
 def q4(encoder, fresh):
     L, D = sorted(fresh.sizes(2))
     W, b, noise = fresh.normal(D, L), fresh.normal(D), fresh.uniform(0.4, 2.0, D)
     A, c, s, P = best_encoder(W, b, noise)
     said = expect.parts(encoder(W, b, noise), 3, "`encoder` should return three tensors: A, c, s.")
     one, pull = torch.eye(L).double(), W.T / noise**2
-    expect.close(
-        said[0],
-        A,
-        "A",
-        {
-            "the prior is forgotten. That is weighted least squares, the z that fits x best; the posterior "
-            "is drawn towards 0.": torch.linalg.solve(P - one, pull),
-            "that inverts W and knows neither noise nor prior.": torch.linalg.pinv(W),
-            "`noise` holds standard deviations. The precision of a pixel is one over the variance.": (
-                torch.linalg.solve(one + (W.T / noise) @ W, W.T / noise)
-            ),
-            "every pixel counts the same there. A noisy pixel should count less.": (
-                torch.linalg.solve(one + W.T @ W, W.T)
-            ),
-            "one σ² for all pixels, their mean, went in. Each pixel has its own.": torch.linalg.solve(
-                one + W.T @ W / (noise**2).mean(), W.T / (noise**2).mean()
-            ),
-            "that A wants x in units of the noise. x comes in units of its own.": torch.linalg.solve(
-                P, W.T / noise
-            ),
-            "that is the pull of the data on z, not yet divided by the posterior's precision.": pull,
-            "it is transposed: A takes x (D,) to the mean of z (L,).": A.T,
-            "only the diagonal of the precision was inverted. The *mean* needs all of it; it is the "
-            "covariance of q that is diagonal.": pull / P.diagonal()[:, None],
-            "that is the decoder. The encoder goes the other way.": W,
-        },
-    )
-    expect.close(
-        said[1],
-        c,
-        "c",
-        {
-            "it is 0. At x = b the posterior's mean is 0, so Ab + c = 0.": torch.zeros(L),
-            "its sign is turned. At x = b the posterior's mean is 0, so Ab + c = 0.": -c,
-            "that is b. c lives in the latent space, and Ab + c = 0.": b,
-        },
-    )
+    with expect.part("A"):
+        expect.close(
+            said[0],
+            A,
+            "A",
+            {
+                "the prior is forgotten. That is weighted least squares, the z that fits x best; the "
+                "posterior "
+                "is drawn towards 0.": torch.linalg.solve(P - one, pull),
+                "that inverts W and knows neither noise nor prior.": torch.linalg.pinv(W),
+                "`noise` holds standard deviations. The precision of a pixel is one over the variance.": (
+                    torch.linalg.solve(one + (W.T / noise) @ W, W.T / noise)
+                ),
+                "every pixel counts the same there. A noisy pixel should count less.": (
+                    torch.linalg.solve(one + W.T @ W, W.T)
+                ),
+                "one σ² for all pixels, their mean, went in. Each pixel has its own.": torch.linalg.solve(
+                    one + W.T @ W / (noise**2).mean(), W.T / (noise**2).mean()
+                ),
+                "that A wants x in units of the noise. x comes in units of its own.": torch.linalg.solve(
+                    P, W.T / noise
+                ),
+                "that is the pull of the data on z, not yet divided by the posterior's precision.": pull,
+                "it is transposed: A takes x (D,) to the mean of z (L,).": A.T,
+                "only the diagonal of the precision was inverted. The *mean* needs all of it; it is the "
+                "covariance of q that is diagonal.": pull / P.diagonal()[:, None],
+                "that is the decoder. The encoder goes the other way.": W,
+            },
+        )
+    with expect.part("c"):
+        expect.close(
+            said[1],
+            c,
+            "c",
+            {
+                "it is 0. At x = b the posterior's mean is 0, so Ab + c = 0.": torch.zeros(L),
+                "its sign is turned. At x = b the posterior's mean is 0, so Ab + c = 0.": -c,
+                "that is b. c lives in the latent space, and Ab + c = 0.": b,
+            },
+        )
     wide = P.inverse().diagonal()
-    expect.close(
-        said[2],
-        s,
-        "s",
-        {
-            "those are the widths of the posterior's marginals, where sleep leads. KL(q ‖ p) has q first and "
-            "wants less.": wide.sqrt(),
-            "those are variances of the posterior's marginals. s is a standard deviation, and KL(q ‖ p) "
-            "wants another one.": wide,
-            "that is a variance; s is the standard deviation.": s**2,
-            "that is log s; give s itself.": s.log(),
-            "that is 1/s: a large precision is a small width.": 1 / s,
-            "that is the precision; s is a standard deviation.": s**-2,
-            "the prior is forgotten: without any data s is 1.": (P.diagonal() - 1) ** -0.5,
-            "that is the posterior's covariance. q's is diagonal: give L standard deviations.": P.inverse(),
-            "that is a matrix. Give the L standard deviations.": s.diag(),
-        },
-    )
+    with expect.part("s"):
+        expect.close(
+            said[2],
+            s,
+            "s",
+            {
+                "those are the widths of the posterior's marginals, where sleep leads. KL(q ‖ p) has q "
+                "first and "
+                "wants less.": wide.sqrt(),
+                "those are variances of the posterior's marginals. s is a standard deviation, and KL(q ‖ p) "
+                "wants another one.": wide,
+                "that is a variance; s is the standard deviation.": s**2,
+                "that is log s; give s itself.": s.log(),
+                "that is 1/s: a large precision is a small width.": 1 / s,
+                "that is the precision; s is a standard deviation.": s**-2,
+                "the prior is forgotten: without any data s is 1.": (P.diagonal() - 1) ** -0.5,
+                "that is the posterior's covariance. q's is diagonal: give L standard "
+                "deviations.": P.inverse(),
+                "that is a matrix. Give the L standard deviations.": s.diag(),
+            },
+        )
 
 
 def _count(eigenvalues, latent_dim, threshold):

@@ -6,7 +6,7 @@ import torch
 
 from .. import bounds
 from . import expect
-from .answers import call, closes, must_carry_gradient
+from .answers import call, closes, must_carry_gradient, parts
 
 
 def slopes(function, log_p, log_q, *more):
@@ -103,6 +103,7 @@ def measured_shares(K, p, f):
     return {name: float(prob @ ((f - b[name]) * score).mean(1)) / exact for name in BASELINES}
 
 
+@parts(*BASELINES)
 def q2(shares, fresh):
     for K in fresh.sizes(2, 3, 7):
         low = fresh.uniform(-2, 2)
@@ -145,11 +146,13 @@ def compare_shares(shares, K, truth):
     }
     said = expect.entries(shares(K), BASELINES, "`shares` should return")
     for name in BASELINES:
-        # The last sentence fits whatever came: some answers are constants, which the check must not tell.
-        rest = {"not so. What is E[b_k s_k] for this b_k? That is what is lost.": said[name]}
-        expect.close(said[name], truth[name], f'shares({K})["{name}"]', mistakes[name] | rest)
+        with expect.part(name):
+            # The last sentence fits whatever came: some answers are constants, which the check must not tell.
+            rest = {"not so. What is E[b_k s_k] for this b_k? That is what is lost.": said[name]}
+            expect.close(said[name], truth[name], f'shares({K})["{name}"]', mistakes[name] | rest)
 
 
+@parts("baseline", "reward", "bound")
 def q3(loss_and_bound, fresh):
     K, B = fresh.sizes(2, 3, 7)
     log_p, log_q = 3 * fresh.normal(K, B) - 9, fresh.normal(K, B) - 4
@@ -165,52 +168,57 @@ def q3(loss_and_bound, fresh):
         return torch.autograd.grad(-(reward(log_p - leaf) * leaf).mean(), leaf)[0]
 
     truth, rest, batch = -(log_w - others(log_w)) / n, log_w.sum(0) - log_w, log_w.sum(1, keepdim=True)
-    expect.close(
-        loss_and_bound.run(slopes, log_p, log_q)[0],
-        truth,
-        "the loss's slope in each log q(z_k | x)",
-        {
-            "it is wrong in more than one way. Which factors does autograd see, and who is in b_k?": slope(
-                lambda w: w - w.mean(0)
-            ),
-            "the gradient flows through the reward. It is a plain number: detach all of it.": slope(
-                lambda w: w - others(w)
-            ),
-            "the gradient flows through the reward, if not through its baseline. Detach all of it.": slope(
-                lambda w: w - others(w).detach()
-            ),
-            "each sample sits in its own baseline. Everything came out (K − 1)/K times what it should be.": (
-                truth * (K - 1) / K
-            ),
-            "the gradient flows through the baseline. Detach that too.": slope(
-                lambda w: w.detach() - others(w)
-            ),
-            "the gradient flows through the baseline, and each sample sits in its own.": slope(
-                lambda w: w.detach() - w.mean(0)
-            ),
-            "the gradient flows through the reward, and each sample sits in its own baseline.": slope(
-                lambda w: w - w.mean(0).detach()
-            ),
-            "the baseline is taken over the batch. Each data point has its own: compare samples of one x.": (
-                -(log_w - log_w.mean(1, keepdim=True)) / n
-            ),
-            "one number was the baseline of all. Each data point has its own: compare samples of one x.": (
-                -(log_w - log_w.mean()) / n
-            ),
-            "the sum of the others was taken off, not their mean.": -(log_w - rest) / n,
-            "the others' sum is divided by K. There are K − 1 of them.": -(log_w - rest / K) / n,
-            "the baseline has gone. That is unbiased, but leave-one-out was asked for.": -log_w / n,
-            "the whole batch shares one reward. Each log q goes with its own data point's.": (
-                -(batch - others(batch)).expand(K, B) / n
-            ),
-            "its sign is the bound's. A loss goes down where the bound goes up.": -truth,
-            "it is summed over the samples, not averaged.": truth * K,
-            "it is summed over the data points, not averaged.": truth * B,
-            "it is summed over samples and data points, not averaged.": truth * n,
-        },
-    )
-    compare_bound(pair[1], log_w, "the bound")
-    compare_bound(loss_and_bound(log_w - 900, log_q)[1], log_w - 900, "the bound for log-weights near -900")
+    with expect.part("baseline", "reward"):
+        expect.close(
+            loss_and_bound.run(slopes, log_p, log_q)[0],
+            truth,
+            "the loss's slope in each log q(z_k | x)",
+            {
+                "it is wrong in more than one way. Which factors does autograd see, and who is in "
+                "b_k?": slope(lambda w: w - w.mean(0)),
+                expect.about(
+                    "the gradient flows through the reward. It is a plain number: detach all of it.", "reward"
+                ): slope(lambda w: w - others(w)),
+                expect.about(
+                    "the gradient flows through the reward, if not through its baseline. Detach all of it.",
+                    "reward",
+                ): slope(lambda w: w - others(w).detach()),
+                expect.about(
+                    "each sample sits in its own baseline. Everything came out (K − 1)/K times what it "
+                    "should "
+                    "be.",
+                    "baseline",
+                ): truth * (K - 1) / K,
+                expect.about("the gradient flows through the baseline. Detach that too.", "reward"): slope(
+                    lambda w: w.detach() - others(w)
+                ),
+                "the gradient flows through the baseline, and each sample sits in its own.": slope(
+                    lambda w: w.detach() - w.mean(0)
+                ),
+                "the gradient flows through the reward, and each sample sits in its own baseline.": slope(
+                    lambda w: w - w.mean(0).detach()
+                ),
+                "the baseline is taken over the batch. Each data point has its own: compare samples of one "
+                "x.": (-(log_w - log_w.mean(1, keepdim=True)) / n),
+                "one number was the baseline of all. Each data point has its own: compare samples of one "
+                "x.": (-(log_w - log_w.mean()) / n),
+                "the sum of the others was taken off, not their mean.": -(log_w - rest) / n,
+                "the others' sum is divided by K. There are K − 1 of them.": -(log_w - rest / K) / n,
+                "the baseline has gone. That is unbiased, but leave-one-out was asked for.": -log_w / n,
+                "the whole batch shares one reward. Each log q goes with its own data point's.": (
+                    -(batch - others(batch)).expand(K, B) / n
+                ),
+                "its sign is the bound's. A loss goes down where the bound goes up.": -truth,
+                "it is summed over the samples, not averaged.": truth * K,
+                "it is summed over the data points, not averaged.": truth * B,
+                "it is summed over samples and data points, not averaged.": truth * n,
+            },
+        )
+    with expect.part("bound"):
+        compare_bound(pair[1], log_w, "the bound")
+        compare_bound(
+            loss_and_bound(log_w - 900, log_q)[1], log_w - 900, "the bound for log-weights near -900"
+        )
 
 
 def compare_bound(value, log_w, what):
@@ -242,6 +250,7 @@ def compare_bound(value, log_w, what):
     )
 
 
+@parts("none", "leave_one_out")
 def q4(noise_to_signal, fresh):
     for _ in range(3):
         L, K = fresh.integer(3, 9), fresh.integer(20, 60)
@@ -259,55 +268,55 @@ def compare_ratios(pair, L, K, elbo, kl):
         "that is a ratio of lengths. Noise and signal are both squares here.",
         "that is signal to noise: turn it over.",
     )
-    expect.close(
-        pair[0],
-        none,
-        f"{given}, without baseline",
-        {
-            "this is the noise of one sample. The estimator is a mean of K.": alone + level,
-            "the mean of K samples has a Kth of the variance: not K − 1 here.": (alone + level) / (K - 1),
-            "that is the ratio with E[log w] as the baseline. Without one, how far is b = 0 from the best?": (
-                alone / K
-            ),
-            "only the parabola's second part is there: V(b*) is missing.": level / K,
-            "‖a‖² is not the KL. Work out the KL of a shift, in terms of a.": (alone + 2 * level) / K,
-            "‖a‖² is not half the KL; it is the other way round.": (alone + 4 * level) / K,
-            "E‖s‖² is a sum over all L latents.": (alone + level / L) / K,
-            "the parabola holds the square of the distance to b*.": (alone + level / elbo) / K,
-            "that is E‖f s‖² of one sample, over K. The variance of a sample takes ‖g‖² off, before the K.": (
-                (alone + 1 + level) / K
-            ),
-            square: none + 1,
-            "‖g‖² is taken off once from each sample's mean square; then all is divided by K.": (
-                (alone + 1 + level) / K - 1
-            ),
-            fourth: (L - 1 + level) / K,
-            "the two ratios came in the other order: without baseline first, then leave-one-out.": others,
-            inverse: 1 / none,
-            root: none**0.5,
-        },
-    )
-    expect.close(
-        pair[1],
-        others,
-        f"{given}, leave-one-out",
-        {
-            "the baseline is noisy itself: the variance of leave-one-out has a second term.": alone / K,
-            "‖g‖² is missing in the second term.": alone / K + L * noisy,
-            "Var[f] E‖s‖² is missing in the second term.": alone / K + noisy,
-            "E‖s‖² is a sum over all L latents, in the second term too.": alone / K + 2 * noisy,
-            "V(E f) is a mean square less ‖g‖², and ‖g‖² was not taken off.": (L + 2) / (K - 1),
-            square: others + 1,
-            "the first term holds V(E f): a mean square less ‖g‖².": (L + 2) / K + alone * noisy,
-            "one short. Count E[(aᵀε)² ‖ε‖²] again; and the second term has a ‖g‖² too.": (L / (K - 1)),
-            fourth: (L - 1) / K + alone * noisy,
-            "the level of log w drops out of leave-one-out.": (alone + level) / (K - 1),
-            "the level of log w drops out; V(E f) is the parabola at b = E f.": (alone + level) / K
-            + alone * noisy,
-            inverse: 1 / others,
-            root: others**0.5,
-        },
-    )
+    with expect.part("none"):
+        expect.close(
+            pair[0],
+            none,
+            f"{given}, without baseline",
+            {
+                "this is the noise of one sample. The estimator is a mean of K.": alone + level,
+                "the mean of K samples has a Kth of the variance: not K − 1 here.": (alone + level) / (K - 1),
+                "that is the ratio with E[log w] as the baseline. Without one, how far is b = 0 from the "
+                "best?": (alone / K),
+                "only the parabola's second part is there: V(b*) is missing.": level / K,
+                "‖a‖² is not the KL. Work out the KL of a shift, in terms of a.": (alone + 2 * level) / K,
+                "‖a‖² is not half the KL; it is the other way round.": (alone + 4 * level) / K,
+                "E‖s‖² is a sum over all L latents.": (alone + level / L) / K,
+                "the parabola holds the square of the distance to b*.": (alone + level / elbo) / K,
+                "that is E‖f s‖² of one sample, over K. The variance of a sample takes ‖g‖² off, before "
+                "the K.": ((alone + 1 + level) / K),
+                square: none + 1,
+                "‖g‖² is taken off once from each sample's mean square; then all is divided by K.": (
+                    (alone + 1 + level) / K - 1
+                ),
+                fourth: (L - 1 + level) / K,
+                "the two ratios came in the other order: without baseline first, then leave-one-out.": others,
+                inverse: 1 / none,
+                root: none**0.5,
+            },
+        )
+    with expect.part("leave_one_out"):
+        expect.close(
+            pair[1],
+            others,
+            f"{given}, leave-one-out",
+            {
+                "the baseline is noisy itself: the variance of leave-one-out has a second term.": alone / K,
+                "‖g‖² is missing in the second term.": alone / K + L * noisy,
+                "Var[f] E‖s‖² is missing in the second term.": alone / K + noisy,
+                "E‖s‖² is a sum over all L latents, in the second term too.": alone / K + 2 * noisy,
+                "V(E f) is a mean square less ‖g‖², and ‖g‖² was not taken off.": (L + 2) / (K - 1),
+                square: others + 1,
+                "the first term holds V(E f): a mean square less ‖g‖².": (L + 2) / K + alone * noisy,
+                "one short. Count E[(aᵀε)² ‖ε‖²] again; and the second term has a ‖g‖² too.": (L / (K - 1)),
+                fourth: (L - 1) / K + alone * noisy,
+                "the level of log w drops out of leave-one-out.": (alone + level) / (K - 1),
+                "the level of log w drops out; V(E f) is the parabola at b = E f.": (alone + level) / K
+                + alone * noisy,
+                inverse: 1 / others,
+                root: others**0.5,
+            },
+        )
 
 
 def with_table(function, table, z, logits):

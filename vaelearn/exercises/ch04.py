@@ -5,7 +5,7 @@ import math
 import torch
 
 from . import expect
-from .answers import call, closes
+from .answers import call, closes, parts
 
 
 def _attached(result, what):
@@ -127,6 +127,7 @@ def factors_at(answer, k):
     return said, truth
 
 
+@parts(*CHANGES)
 def q2(factors, fresh):
     compare_factors(factors, fresh.integer(3, 9))
 
@@ -134,18 +135,20 @@ def q2(factors, fresh):
 def compare_factors(factors, k):
     said, truth = factors_at(factors, k)
     for change in CHANGES:
-        pair = said[change]
-        pair = expect.parts(pair, 2, f'factors(k)["{change}"] should be a pair: (pathwise, score function).')
-        for value, (right, mistakes), name in zip(
-            pair, truth[change], ("pathwise", "score function"), strict=True
-        ):
-            what = f'factors({k})["{change}"], {name}'
-            expect.that(isinstance(value, (int, float, torch.Tensor)), f"{what}, should be a number.")
-            # The last sentence fits whatever came: the right factor is not to be told.
-            rest = {"not so. What does the change do to a single estimate, and so to its variance?": value}
-            expect.close(value, right, what, nearest(value, mistakes) | rest)
+        with expect.part(change):
+            compare_change(said[change], truth[change], f'factors({k})["{change}"]')
 
 
+def compare_change(pair, truth, what):
+    pair = expect.parts(pair, 2, f"{what} should be a pair: (pathwise, score function).")
+    for value, (right, mistakes), name in zip(pair, truth, ("pathwise", "score function"), strict=True):
+        expect.that(isinstance(value, (int, float, torch.Tensor)), f"{what}, {name}, should be a number.")
+        # The last sentence fits whatever came: the right factor is not to be told.
+        rest = {"not so. What does the change do to a single estimate, and so to its variance?": value}
+        expect.close(value, right, f"{what}, {name}", nearest(value, mistakes) | rest)
+
+
+@parts("pathwise", "score function")
 def q3(width_variances, fresh):
     for sign in (1, -1):
         a, b, c = (float(fresh.uniform(0.6, 2.5)) for _ in range(3))
@@ -156,47 +159,52 @@ def q3(width_variances, fresh):
         at = f"at a = {a:.2f}, b = {b:.2f}, c = {c:.2f}"
         deviation = "that is the standard deviation."
         moment = "that is the mean square. The variance takes the squared mean off, and the mean is 2c."
-        expect.close(
-            pair[0],
-            path,
-            f"the pathwise variance {at}",
-            {
-                moment: b**2 + 12 * c**2,
-                "that is the noise in μ, times σ². In log σ each slope is multiplied by σε first.": 4 * c**2,
-                "b is missing: times ε, even a constant slope has noise.": 8 * c**2,
-                "Var[ε²] is 3 − 1 = 2, not 1.": b**2 + 4 * c**2,
-                "the derivative of ε² is 2ε: a factor 2 is missing before c.": b**2 + 2 * c**2,
-                "the two estimators have changed places: pathwise comes first.": score,
-                deviation: path**0.5,
-            },
-        )
-        expect.close(
-            pair[1],
-            score,
-            f"the score function's variance {at}",
-            {
-                moment: score + 4 * c**2,
-                "that is the noise in μ, times σ². In log σ the score is another one.": (a + 2 * c) ** 2
-                + 2 * b**2
-                + 6 * c**2,
-                "log q also holds −log σ: its derivative belongs to the score.": 2 * a**2
-                + 20 * a * c
-                + 15 * b**2
-                + 74 * c**2,
-                "the mean a of f was taken off as a baseline. Here there is none: a costs too.": 10 * b**2
-                + 56 * c**2,
-                "the best baseline was taken off. Here there is none: a costs too.": 10 * b**2 + 24 * c**2,
-                "a term in ac is missing: with h = ε² − 1, a·h and c·h² are correlated, E[h³] = 8.": 2 * a**2
-                + 10 * b**2
-                + 56 * c**2,
-                "the term in ac is there once; a square has it twice.": 2 * a**2
-                + 8 * a * c
-                + 10 * b**2
-                + 56 * c**2,
-                "it is not the pathwise variance again.": path,
-                deviation: score**0.5,
-            },
-        )
+        with expect.part("pathwise"):
+            expect.close(
+                pair[0],
+                path,
+                f"the pathwise variance {at}",
+                {
+                    moment: b**2 + 12 * c**2,
+                    "that is the noise in μ, times σ². In log σ each slope is multiplied by σε first.": 4
+                    * c**2,
+                    "b is missing: times ε, even a constant slope has noise.": 8 * c**2,
+                    "Var[ε²] is 3 − 1 = 2, not 1.": b**2 + 4 * c**2,
+                    "the derivative of ε² is 2ε: a factor 2 is missing before c.": b**2 + 2 * c**2,
+                    "the two estimators have changed places: pathwise comes first.": score,
+                    deviation: path**0.5,
+                },
+            )
+        with expect.part("score function"):
+            expect.close(
+                pair[1],
+                score,
+                f"the score function's variance {at}",
+                {
+                    moment: score + 4 * c**2,
+                    "that is the noise in μ, times σ². In log σ the score is another one.": (a + 2 * c) ** 2
+                    + 2 * b**2
+                    + 6 * c**2,
+                    "log q also holds −log σ: its derivative belongs to the score.": 2 * a**2
+                    + 20 * a * c
+                    + 15 * b**2
+                    + 74 * c**2,
+                    "the mean a of f was taken off as a baseline. Here there is none: a costs too.": 10 * b**2
+                    + 56 * c**2,
+                    "the best baseline was taken off. Here there is none: a costs too.": 10 * b**2
+                    + 24 * c**2,
+                    "a term in ac is missing: with h = ε² − 1, a·h and c·h² are correlated, E[h³] = 8.": 2
+                    * a**2
+                    + 10 * b**2
+                    + 56 * c**2,
+                    "the term in ac is there once; a square has it twice.": 2 * a**2
+                    + 8 * a * c
+                    + 10 * b**2
+                    + 56 * c**2,
+                    "it is not the pathwise variance again.": path,
+                    deviation: score**0.5,
+                },
+            )
 
 
 def path_slopes(function, model, x, mu, log_var, eps):
@@ -243,6 +251,7 @@ def path_gradient(model, x, mu, log_var, eps):
 
 
 @closes("gradients.path_derivative")
+@parts("sample", "log q", "detach")
 def q4(path_log_w, fresh):
     D, L, K, B = fresh.sizes(4)
     model = fresh.linear_gaussian(D, L)
@@ -257,33 +266,41 @@ def q4(path_log_w, fresh):
     divisor = (
         "log q divides z − mu by the wrong thing. ε is what is left after dividing by σ = exp(log_var / 2)."
     )
+    wide, divisor = expect.about(wide, "sample"), expect.about(divisor, "log q")
     both = "the values are wrong, before any gradient. What does `log_var.exp()` have for a unit?"
     log_q = -0.5 * (eps**2 + log_var + math.log(2 * math.pi)).sum(-1)
     found = path_log_w(*problem)
-    expect.close(
-        found,
-        value(),
-        "log w",
-        nearest(
+    with expect.part("sample", "log q"):
+        expect.close(
             found,
-            {
-                wide: [value(scale=1.0)],
-                divisor: [value(power=None), value(power=1.0)],
-                both: [
-                    value(scale=1.0, power=None),
-                    value(scale=1.0, power=1.0),
-                    value(scale=1.0, power=1.0) + 0.5 * log_var.sum(-1),
-                ],
-                "log q is added; log w is log p − log q.": [value() + 2 * log_q],
-                "log q is missing.": [value() + log_q],
-            },
-        ),
-    )
+            value(),
+            "log w",
+            nearest(
+                found,
+                {
+                    wide: [value(scale=1.0)],
+                    divisor: [value(power=None), value(power=1.0)],
+                    both: [
+                        value(scale=1.0, power=None),
+                        value(scale=1.0, power=1.0),
+                        value(scale=1.0, power=1.0) + 0.5 * log_var.sum(-1),
+                    ],
+                    "log q is added; log w is log p − log q.": [value() + 2 * log_q],
+                    "log q is missing.": [value() + log_q],
+                },
+            ),
+        )
 
-    def slopes(cut):
+    def slopes(cut, **slips):
         m, v = mu.clone().requires_grad_(), log_var.clone().requires_grad_()
-        return torch.stack(torch.autograd.grad(log_weights(model, x, m, v, eps, cut=cut).sum(), [m, v]))
+        log_w = log_weights(model, x, m, v, eps, cut=cut, **slips)
+        return torch.stack(torch.autograd.grad(log_w.sum(), [m, v]))
 
+    # The right cut, with what may be wrong in the values.
+    cut_only = {wide: slopes("parameters", scale=1.0)}
+    for power in (None, 1.0):
+        cut_only[expect.about(divisor, "log q")] = slopes("parameters", power=power)
+        cut_only[expect.about(both, "sample", "log q")] = slopes("parameters", scale=1.0, power=power)
     sampled = (
         "nothing is cut. Path and score are both there: the sampled estimator. Which of the two routes does "
         "STL close, and where does it run?"
@@ -292,20 +309,25 @@ def q4(path_log_w, fresh):
         "the path through log q is missing, because ε is a constant there. STL holds q's parameters fixed in "
         "log q, and lets z move in it."
     )
-    expect.close(
-        torch.stack([torch.as_tensor(slope) for slope in path_log_w.run(path_slopes, *problem)]),
-        torch.stack(path_gradient(*problem)),
-        "the gradients of log w in mu and log_var",
-        {
-            "they are the score term alone. z is detached: the path is gone. Cut the other route.": slopes(
-                "z"
-            ),
-            sampled: slopes("none"),
-            "`mu` is held fixed in log q, and `log_var` is not.": slopes("mu"),
-            "`log_var` is held fixed in log q, and `mu` is not.": slopes("log_var"),
-            constant: slopes("eps"),
-        },
-    )
+    with expect.part("sample", "log q", "detach"):
+        expect.close(
+            torch.stack([torch.as_tensor(slope) for slope in path_log_w.run(path_slopes, *problem)]),
+            torch.stack(path_gradient(*problem)),
+            "the gradients of log w in mu and log_var",
+            {
+                expect.about(
+                    "they are the score term alone. z is detached: the path is gone. Cut the other route.",
+                    "detach",
+                ): slopes("z"),
+                expect.about(sampled, "detach"): slopes("none"),
+                expect.about("`mu` is held fixed in log q, and `log_var` is not.", "detach"): slopes("mu"),
+                expect.about("`log_var` is held fixed in log q, and `mu` is not.", "detach"): slopes(
+                    "log_var"
+                ),
+                expect.about(constant, "detach"): slopes("eps"),
+            }
+            | cut_only,
+        )
 
 
 def fitted(path, eps, apart=True, constant=True, slopes=True):
@@ -372,7 +394,8 @@ def q5(landed, fresh):
                     alone(path, eps, apart=False),
                     minus(torch.diag_embed(M.diagonal(dim1=1, dim2=2))),
                 ],
-                "Λ̂ is a moment, the mean of h εᵀ: right on average, but not a fit, as it is not exact for an "
+                "Λ̂ is a moment, the mean of h εᵀ: right on average, but not a fit, as it is not exact for "
+                "an "
                 "affine h. Use least squares.": [
                     minus(moments / K),
                     minus(moments / (K - 1)),

@@ -8,7 +8,7 @@ import torch
 
 from .. import bounds
 from . import expect
-from .answers import closes, gradient_of
+from .answers import closes, gradient_of, parts
 
 
 @closes("bounds.iwae", "bounds.log_mean_exp")
@@ -66,6 +66,7 @@ def q2(first_order_gap, fresh):
         )
 
 
+@parts("bound", "elbo", "evidence", "copies", "divergence")
 def q3(prediction, fresh):
     # What does happen, measured: exact for copies, paired or within standard errors elsewhere.
     K = fresh.integer(2, 5)
@@ -94,9 +95,11 @@ def q3(prediction, fresh):
     said = expect.entries(prediction.value, truth, "`prediction` should stay")
     for name, word in truth.items():
         options = dict.fromkeys(("up", "down", "same"), why[name])
-        expect.option(said[name], word, f'prediction["{name}"]', options)
+        with expect.part(name):
+            expect.option(said[name], word, f'prediction["{name}"]', options)
 
 
+@parts("bound", "weights", "constants")
 def q4(loss_and_bound, fresh):
     K, B = fresh.sizes(2)
     log_w = 2 * fresh.normal(K, B)
@@ -104,38 +107,44 @@ def q4(loss_and_bound, fresh):
     pair = expect.parts(loss_and_bound(log_w), 2, "loss_and_bound should return (loss, bound).")
 
     truth = bounds.iwae(log_w)
-    expect.close(
-        pair[1],
-        truth,
-        "the bound",
-        {
-            "Σ w̃ log w is not L_K: it is too high by log K − H(w̃). Log the logarithm of the mean weight.": (
-                weights * log_w
-            ).sum(0),
-            "it is below the mean of log w. Which samples does a softmax of the loss favour?": (
-                upside_down * log_w
-            ).sum(0),
-            "that is L_K + log K: a sum of weights where their mean belongs.": truth + math.log(K),
-        },
-    )
+    with expect.part("bound"):
+        expect.close(
+            pair[1],
+            truth,
+            "the bound",
+            {
+                "Σ w̃ log w is not L_K: it is too high by log K − H(w̃). Log the logarithm of the mean "
+                "weight.": (weights * log_w).sum(0),
+                "it is below the mean of log w. Which samples does a softmax of the loss favour?": (
+                    upside_down * log_w
+                ).sum(0),
+                "that is L_K + log K: a sum of weights where their mean belongs.": truth + math.log(K),
+            },
+        )
 
     def attached(sign):
         leaf = log_w.clone().requires_grad_()
         return torch.autograd.grad(-(torch.softmax(sign * leaf, 0) * leaf).sum(0).mean(), leaf)[0]
 
-    expect.close(
-        loss_and_bound.run(gradient_of, log_w)[0],
-        -weights / B,
-        "the loss's gradient with respect to log_w",
-        {
-            "the weights are a softmax of the loss: the worst sample weighs most.": -upside_down / B,
-            "the gradient flows through the weights too. They are constants: detach them.": attached(+1),
-            "a softmax of the loss lets the worst sample weigh most. And that is not all.": attached(-1),
-            "its sign is that of the bound. A loss goes down where the bound goes up.": weights / B,
-            "it is summed over the data points, not averaged.": -weights,
-            "the samples count equally, as in the ELBO.": torch.full_like(weights, -1 / (K * B)),
-        },
-    )
+    with expect.part("weights", "constants"):
+        expect.close(
+            loss_and_bound.run(gradient_of, log_w)[0],
+            -weights / B,
+            "the loss's gradient with respect to log_w",
+            {
+                expect.about(
+                    "the weights are a softmax of the loss: the worst sample weighs most.", "weights"
+                ): -upside_down / B,
+                expect.about(
+                    "the gradient flows through the weights too. They are constants: detach them.",
+                    "constants",
+                ): attached(+1),
+                "a softmax of the loss lets the worst sample weigh most. And that is not all.": attached(-1),
+                "its sign is that of the bound. A loss goes down where the bound goes up.": weights / B,
+                "it is summed over the data points, not averaged.": -weights,
+                "the samples count equally, as in the ELBO.": torch.full_like(weights, -1 / (K * B)),
+            },
+        )
 
 
 def q5(resample, fresh):

@@ -5,7 +5,7 @@ import math
 import torch
 
 from . import expect
-from .answers import Wrong
+from .answers import Wrong, parts
 
 
 def q1(snr, fresh):
@@ -72,7 +72,7 @@ def close_to_one(value, truths, what, mistakes=(), tolerance=1e-6):
     for known in mistakes:
         for sentence, other in known.items():
             if _is(value, other, what, tolerance):
-                raise Wrong(f"{what}: {sentence}")
+                raise expect.told(what, sentence)
     expect.close(value, truths[0], what, tolerance=tolerance)
 
 
@@ -84,6 +84,7 @@ def _is(value, truth, what, tolerance):
     return True
 
 
+@parts("theta", "phi", "phi_mean", "phi_noise", "phi_draws")
 def q2(factors, fresh):
     for _ in range(3):
         a, b = float(fresh.uniform(2, 9)), float(fresh.uniform(2, 9))
@@ -163,7 +164,8 @@ def check_factors(factors, a, b):
     }
     said = expect.entries(factors(a, b), truth, "`factors` should return")
     for name, (factor, mistakes) in truth.items():
-        expect.close(said[name], factor, f'factors({a:.2f}, {b:.2f})["{name}"]', mistakes)
+        with expect.part(name):
+            expect.close(said[name], factor, f'factors({a:.2f}, {b:.2f})["{name}"]', mistakes)
 
 
 def q3(largest_K, fresh):
@@ -214,17 +216,21 @@ def q3(largest_K, fresh):
     )
 
 
+@parts("signal", "noise", "floor")
 def q4(pooled_snr2, fresh):
     n, P = 2 * fresh.integer(10, 20), fresh.integer(4, 9)
     check_pooled(pooled_snr2, gradients(fresh, n, P, signal=1.0))
     silent = gradients(fresh, n, P)
     silent = silent - silent.mean(0)
     known = {
-        "it was cut off at 0. Its average over many experiments is then too high: let it be negative.": 0.0
+        expect.about(
+            "it was cut off at 0. Its average over many experiments is then too high: let it be negative.",
+            "floor",
+        ): 0.0
     }
-    close_to_one(
-        pooled_snr2(silent), [-1 / n, -1 / (n - 1)], "pooled_snr2 of draws whose means are 0", [known]
-    )
+    truths, what = [-1 / n, -1 / (n - 1)], "pooled_snr2 of draws whose means are 0"
+    with expect.part(*q4.parts, else_failed=True):
+        close_to_one(pooled_snr2(silent), truths, what, [known])
 
 
 def check_pooled(pooled_snr2, g):
@@ -248,7 +254,9 @@ def check_pooled(pooled_snr2, g):
                     [early] * (size is not mean) + [across] * (spread is not variance) + [floor] * (not share)
                 )
                 if left:  # only the first is named: the cell as found holds all three
-                    several.append({left[0] + " (And not only that.)" * (len(left) > 1): value})
+                    costs = [{early: "signal", across: "noise", floor: "floor"}[slip] for slip in left]
+                    says = left[0] + " (And not only that.)" * (len(left) > 1)
+                    several.append({expect.about(says, *costs): value})
     halves = {"first and second": g.tensor_split(2), "even and odd": (g[::2], g[1::2])}
     mistakes = {
         f"a product of the means of two halves ({name} draws) is unbiased, but noisier than need be: in "
@@ -280,9 +288,11 @@ def check_pooled(pooled_snr2, g):
     }
     # The same estimate, with a variance by n below the fraction line only, is as good in all but name.
     truths = [pooled - 1 / n, (mean.square() - variance / n).sum() / by_n.sum()]
-    close_to_one(pooled_snr2(g), truths, "pooled_snr2(g)", [*several, mistakes])
+    with expect.part(*q4.parts):
+        close_to_one(pooled_snr2(g), truths, "pooled_snr2(g)", [*several, mistakes])
 
 
+@parts("slope", "half-width")
 def q5(slope_interval, fresh):
     J, S = fresh.sizes(2, 5, 9)
     check_slope(slope_interval, *measured(fresh, J, S), float(fresh.uniform(1.7, 3.5)))
@@ -310,37 +320,40 @@ def check_slope(slope_interval, K, snr, t):
 
     full = (log_K, one, 1 / K)
     slopes = fit(log_snr, *full)[0]
-    expect.close(
-        slope,
-        slopes.mean(),
-        "the mean slope",
-        {
-            "the term β/K is missing from the fit: a straight line takes the bend at small K for slope.": fit(
-                log_snr, log_K, one
-            )[0].mean(),
-            "the SNR went in without its logarithm.": fit(snr, *full)[0].mean(),
-            "K went in without its logarithm. A power law is a line where both axes are logarithmic.": fit(
-                log_snr, K, one, 1 / K
-            )[0].mean(),
-            "the intercept α is missing from the fit.": fit(log_snr, log_K, 1 / K)[0].mean(),
-            "the last column should be 1/K, and 1/log K came.": fit(log_snr, log_K, one, 1 / log_K)[0].mean(),
-            "the last column should be 1/K, and K came.": fit(log_snr, log_K, one, K)[0].mean(),
-            "the two logarithms have different bases (10 above, e below). Give them one base.": (
-                slopes.mean() / math.log(10)
-            ),
-            "the two logarithms have different bases (2 and e). Give them one base.": (
-                slopes.mean() / math.log(2)
-            ),
-            "that is the intercept α. The slope belongs to the column log K.": fit(log_snr, *full)[1].mean(),
-            "that is β. The slope belongs to the column log K.": fit(log_snr, *full)[2].mean(),
-            "the replicates were averaged before the logarithm; each should have its own fit.": fit(
-                snr.mean(0, keepdim=True).log(), *full
-            )[0].mean(),
-            "that is the slope between the two ends; least squares uses all points.": (
-                (log_snr[:, -1] - log_snr[:, 0]) / (log_K[-1] - log_K[0])
-            ).mean(),
-        },
-    )
+    with expect.part("slope"):
+        expect.close(
+            slope,
+            slopes.mean(),
+            "the mean slope",
+            {
+                "the term β/K is missing from the fit: a straight line takes the bend at small K for "
+                "slope.": fit(log_snr, log_K, one)[0].mean(),
+                "the SNR went in without its logarithm.": fit(snr, *full)[0].mean(),
+                "K went in without its logarithm. A power law is a line where both axes are "
+                "logarithmic.": fit(log_snr, K, one, 1 / K)[0].mean(),
+                "the intercept α is missing from the fit.": fit(log_snr, log_K, 1 / K)[0].mean(),
+                "the last column should be 1/K, and 1/log K came.": fit(log_snr, log_K, one, 1 / log_K)[
+                    0
+                ].mean(),
+                "the last column should be 1/K, and K came.": fit(log_snr, log_K, one, K)[0].mean(),
+                "the two logarithms have different bases (10 above, e below). Give them one base.": (
+                    slopes.mean() / math.log(10)
+                ),
+                "the two logarithms have different bases (2 and e). Give them one base.": (
+                    slopes.mean() / math.log(2)
+                ),
+                "that is the intercept α. The slope belongs to the column log K.": fit(log_snr, *full)[
+                    1
+                ].mean(),
+                "that is β. The slope belongs to the column log K.": fit(log_snr, *full)[2].mean(),
+                "the replicates were averaged before the logarithm; each should have its own fit.": fit(
+                    snr.mean(0, keepdim=True).log(), *full
+                )[0].mean(),
+                "that is the slope between the two ends; least squares uses all points.": (
+                    (log_snr[:, -1] - log_snr[:, 0]) / (log_K[-1] - log_K[0])
+                ).mean(),
+            },
+        )
 
     std, by_S = slopes.std(), slopes.std(correction=0)
     known = {
@@ -364,14 +377,18 @@ def check_slope(slope_interval, K, snr, t):
     known["that is computed from the residuals of the fit. Use the scatter of the S slopes."] = (
         t * (left * torch.linalg.inv(X.T @ X)[0, 0]).sqrt()
     )
-    expect.close(half, t * std / S**0.5, "the half-width", known)
+    with expect.part("half-width"):
+        expect.close(half, t * std / S**0.5, "the half-width", known)
 
 
+@parts("c", "log s", "rest")
 def q6(pull, resting_variance, fresh):
     L = fresh.integer(2, 5)
-    check_pull(pull, *posterior_and_q(fresh, L), fresh.integer(50, 900))
+    with expect.part("c", "log s"):
+        check_pull(pull, *posterior_and_q(fresh, L), fresh.integer(50, 900))
     v = fresh.uniform(0.4, 1.6, L)
-    check_rest(resting_variance, fresh.uniform(0.3, 1.2, L) * sign(fresh, L), v)
+    with expect.part("rest"):
+        check_rest(resting_variance, fresh.uniform(0.3, 1.2, L) * sign(fresh, L), v)
 
 
 def sign(fresh, L):
@@ -446,7 +463,8 @@ def check_pull(pull, d, v, s2, K):
                     second / K * 2 * s2 * d**2 / u**2
                 ),
             }
-        expect.close(got, truth, f"pull(...), for {name}", shared)
+        with expect.part(name):
+            expect.close(got, truth, f"pull(...), for {name}", shared)
 
 
 def check_rest(resting_variance, d, v):

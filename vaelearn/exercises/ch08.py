@@ -8,7 +8,7 @@ import torch
 from .. import bounds
 from ..gradients import geometric_mean_bound, path_derivative
 from . import expect
-from .answers import Wrong, call, closes, must_carry_gradient
+from .answers import Wrong, call, closes, must_carry_gradient, parts
 from .fresh import drawn
 
 
@@ -51,6 +51,7 @@ def tuple_gradients(function, logits, log_joint, index):
     return list(torch.autograd.grad(surrogate.sum(), (logits, joint), materialize_grads=True))
 
 
+@parts("iwae", "dreg", "stl", "rws")
 def q1(coefficients, fresh):
     for shift in (0.0, -900.0):
         K, B = fresh.sizes(2)
@@ -126,12 +127,13 @@ def q1(coefficients, fresh):
             ),
         }
         said = expect.entries(coefficients(log_w), truth, "coefficients should return")
-        for name, parts in truth.items():
-            ask = f'coefficients(log_w)["{name}"] should be a pair, (factor of path, factor of score).'
-            pair = expect.parts(said[name], 2, ask)
-            for term, value, (factor, mistakes) in zip(("path", "score"), pair, parts, strict=True):
-                what = f"the factor of {term} in {name!r}{where}"
-                expect.close(_spread(value, K, B, what), factor, what, mistakes)
+        for name, terms in truth.items():
+            with expect.part(name):
+                ask = f'coefficients(log_w)["{name}"] should be a pair, (factor of path, factor of score).'
+                pair = expect.parts(said[name], 2, ask)
+                for term, value, (factor, mistakes) in zip(("path", "score"), pair, terms, strict=True):
+                    what = f"the factor of {term} in {name!r}{where}"
+                    expect.close(_spread(value, K, B, what), factor, what, mistakes)
 
 
 def _spread(value, K, B, what):
@@ -143,6 +145,7 @@ def _spread(value, K, B, what):
     return value.expand(K, B) if value.numel() == 1 else value
 
 
+@parts("iwae_snr", "dreg_noise", "dreg_snr", "stl_error", "rws_bias", "rws_snr")
 def q2(factors, fresh):
     for _ in range(3):
         c = float(fresh.uniform(1.5, 6))
@@ -202,7 +205,8 @@ def q2(factors, fresh):
         said = expect.entries(factors(c), truth, "factors should return")
         for name, (factor, mistakes) in truth.items():
             # 5e-5: a factor that was rounded to four digits is a right answer.
-            expect.close(said[name], factor, f'factors({c:.3f})["{name}"]', mistakes, tolerance=5e-5)
+            with expect.part(name):
+                expect.close(said[name], factor, f'factors({c:.3f})["{name}"]', mistakes, tolerance=5e-5)
 
 
 def landings(v, rho):
@@ -210,6 +214,7 @@ def landings(v, rho):
     return v * (1 - rho**2), v, v * (3 + math.sqrt(1 + 8 * rho**2)) / 4
 
 
+@parts("elbo", "stl", "dreg")
 def q3(landing, fresh):
     for _ in range(3):
         v, rho = float(fresh.uniform(0.5, 3)), float(fresh.uniform(0.35, 0.85))
@@ -255,9 +260,10 @@ def q3(landing, fresh):
         said = expect.entries(landing(v, rho), truth, "landing should return")
         for name, (value, mistakes) in truth.items():
             # 1e-4: a minimum that was found by a numerical search is a right answer.
-            expect.close(
-                said[name], value, f'landing({v:.3f}, {rho:.3f})["{name}"]', mistakes, tolerance=1e-4
-            )
+            with expect.part(name):
+                expect.close(
+                    said[name], value, f'landing({v:.3f}, {rho:.3f})["{name}"]', mistakes, tolerance=1e-4
+                )
 
 
 def _surrogate(draw, frozen, detached, power):
@@ -267,6 +273,7 @@ def _surrogate(draw, frozen, detached, power):
     return -(weights**power * log_w).sum(0).mean()
 
 
+@parts("path", "weights", "squares")
 def q4(dreg_losses, fresh):
     K, B, D, L = fresh.sizes(4, 2, 7)
     model = fresh.linear_gaussian(D, L)
@@ -287,30 +294,35 @@ def q4(dreg_losses, fresh):
             says = faults[made.index(True)] + more
             if made == (True, False, True):
                 says = "that is IWAE's own gradient, with the score in it."
+            says = expect.about(says, *itertools.compress(q4.parts, made))
             loss = _surrogate(draw, not made[0], not made[1], 1 if made[2] else 2)
             mistakes[says] = flat_gradient(loss, inner)
     right = flat_gradient(_surrogate(draw, True, True, 2), inner)
     mistakes["its sign is the bound's. A loss goes down where the bound goes up."] = -right
     mistakes["the loss is summed over the data points, not averaged."] = B * right
-    expect.close(phi, right, "e_step's gradient in φ", mistakes)
+    with expect.part(*q4.parts):
+        expect.close(phi, right, "e_step's gradient in φ", mistakes)
 
     right = flat_gradient(_surrogate(draw, True, True, 1), outer)
     leak = "the squared weights reach θ. They belong to φ alone; for θ the weights sum to one."
     through = "the gradient flows through the weights too. They are constants: detach them."
-    expect.close(
-        theta,
-        right,
-        "m_step's gradient in θ",
-        {
-            leak: flat_gradient(_surrogate(draw, True, True, 2), outer),
-            f"{leak} One more is in this gradient.": flat_gradient(_surrogate(draw, True, False, 2), outer),
-            through: flat_gradient(_surrogate(draw, True, False, 1), outer),
-            "its sign is the bound's. A loss goes down where the bound goes up.": -right,
-            "the loss is summed over the data points, not averaged.": B * right,
-            "the samples count equally there, as in the ELBO.": flat_gradient(-draw.log_w.mean(), outer),
-            "it is 0: θ was detached away.": torch.zeros_like(right),
-        },
-    )
+    with expect.part("weights", "squares"):
+        expect.close(
+            theta,
+            right,
+            "m_step's gradient in θ",
+            {
+                expect.about(leak, "squares"): flat_gradient(_surrogate(draw, True, True, 2), outer),
+                f"{leak} One more is in this gradient.": flat_gradient(
+                    _surrogate(draw, True, False, 2), outer
+                ),
+                expect.about(through, "weights"): flat_gradient(_surrogate(draw, True, False, 1), outer),
+                "its sign is the bound's. A loss goes down where the bound goes up.": -right,
+                "the loss is summed over the data points, not averaged.": B * right,
+                "the samples count equally there, as in the ELBO.": flat_gradient(-draw.log_w.mean(), outer),
+                "it is 0: θ was detached away.": torch.zeros_like(right),
+            },
+        )
 
 
 def _reward(name, log_w):

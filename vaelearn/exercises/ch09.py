@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from . import expect
-from .answers import gradient_of
+from .answers import gradient_of, parts
 
 BITS = "that is in bits. Take natural logarithms: nats."
 
@@ -117,6 +117,7 @@ ZEROS = "it is nan: 0 log 0, or 0 / 0, came up. A code that is never used adds 0
 ABOVE = f"{ZEROS} Or did rounding push a pixel's probability above 1? `clamp` it."
 
 
+@parts("information", "marginal")
 def q2(split, fresh):
     N, S = fresh.sizes(2, 3, 7)
     p_data, encoder, prior = table(fresh, N), table(fresh, N, S), table(fresh, S)
@@ -124,52 +125,53 @@ def q2(split, fresh):
     information, marginal = exact_split(p_data, encoder, prior)
     average = (p_data * kl(encoder, prior)).sum()
     given = two(split(p_data, encoder, prior), "split")
-    expect.close(
-        given[0],
-        information,
-        "the mutual information",
-        {
-            BITS: information / math.log(2),
-            "that is the average KL to the prior. Information compares q(z | x) with q(z).": average,
-            "that is KL(q(z) ‖ p(z)): return the information first.": marginal,
-            "all rows count alike. They occur with the probabilities `p_data`.": kl(encoder, even).mean(),
-            "q(z) is an equal mean of the rows. They occur with the probabilities `p_data`.": (
-                p_data * kl(encoder, even)
-            ).sum(),
-            "the outer average counts all rows alike. They occur with the probabilities `p_data`.": kl(
-                encoder, q_z
-            ).mean(),
-            "the rows are summed. Average them with `p_data`.": kl(encoder, q_z).sum(),
-            "that is the entropy of q(z). What is still open once x is known, H(z | x), has to go.": entropy(
-                q_z
-            ),
-            "that is H(z | x). Information is what x takes off H(z).": (p_data * entropy(encoder)).sum(),
-        },
-    )
-    expect.close(
-        given[1],
-        marginal,
-        "KL(q(z) ‖ p(z))",
-        {
-            BITS: marginal / math.log(2),
-            "that is KL(p(z) ‖ q(z)), the other way round.": kl(prior, q_z),
-            "that is the average KL of the rows. Average the rows first: KL(q(z) ‖ p(z)) is of their mean.": (
-                average
-            ),
-            "q(z) is an equal mean of the rows. They occur with the probabilities `p_data`.": kl(even, prior),
-            "that is the cross entropy. The entropy of q(z) has to go.": -(q_z * prior.log()).sum(),
-        },
-    )
+    with expect.part("information"):
+        expect.close(
+            given[0],
+            information,
+            "the mutual information",
+            {
+                BITS: information / math.log(2),
+                "that is the average KL to the prior. Information compares q(z | x) with q(z).": average,
+                "that is KL(q(z) ‖ p(z)): return the information first.": marginal,
+                "all rows count alike. They occur with the probabilities `p_data`.": kl(encoder, even).mean(),
+                "q(z) is an equal mean of the rows. They occur with the probabilities `p_data`.": (
+                    p_data * kl(encoder, even)
+                ).sum(),
+                "the outer average counts all rows alike. They occur with the probabilities `p_data`.": kl(
+                    encoder, q_z
+                ).mean(),
+                "the rows are summed. Average them with `p_data`.": kl(encoder, q_z).sum(),
+                "that is the entropy of q(z). What is still open once x is known, H(z | x), has to "
+                "go.": entropy(q_z),
+                "that is H(z | x). Information is what x takes off H(z).": (p_data * entropy(encoder)).sum(),
+            },
+        )
+    with expect.part("marginal"):
+        expect.close(
+            given[1],
+            marginal,
+            "KL(q(z) ‖ p(z))",
+            {
+                BITS: marginal / math.log(2),
+                "that is KL(p(z) ‖ q(z)), the other way round.": kl(prior, q_z),
+                "that is the average KL of the rows. Average the rows first: KL(q(z) ‖ p(z)) is of their "
+                "mean.": (average),
+                "q(z) is an equal mean of the rows. They occur with the probabilities `p_data`.": kl(
+                    even, prior
+                ),
+                "that is the cross entropy. The entropy of q(z) has to go.": -(q_z * prior.log()).sum(),
+            },
+        )
 
     encoder = hard(encoder)
     given = two(split(p_data, encoder, prior), "split")
-    for value, truth, what in zip(
-        given,
-        exact_split(p_data, encoder, prior),
-        ("the mutual information", "KL(q(z) ‖ p(z))"),
-        strict=True,
+    names = "the mutual information", "KL(q(z) ‖ p(z))"
+    for value, truth, what, part in zip(
+        given, exact_split(p_data, encoder, prior), names, q2.parts, strict=True
     ):
-        expect.close(value, truth, f"{what}, with zeros in the encoder", {ZEROS: math.nan})
+        with expect.part(part):
+            expect.close(value, truth, f"{what}, with zeros in the encoder", {ZEROS: math.nan})
 
 
 def changes(c, r, L, v) -> dict[str, tuple[float, float]]:
@@ -190,6 +192,7 @@ def told(value, truth: float, what: str, why: str, mistakes: dict[str, float]) -
         expect.that(False, f"{what} is not {value:.3g}. {[*named, why][0]}")
 
 
+@parts("narrower", "copies", "fresh", "shifted")
 def q3(prediction, fresh):
     c, v = float(fresh.uniform(1.5, 9)), float(fresh.uniform(0.6, 4))
     r, L = fresh.sizes(2, 2, 9)
@@ -246,9 +249,10 @@ def q3(prediction, fresh):
         ),
     }
     for name, truth in truths.items():
-        pair = two(said[name], f'"{name}"')
-        for k, what in enumerate(("the change of I", "the change of KL(q(z) ‖ p(z))")):
-            told(pair[k], truth[k], f'"{name}": {what}', why[name][k], mistakes[name][k])
+        with expect.part(name):
+            pair = two(said[name], f'"{name}"')
+            for k, what in enumerate(("the change of I", "the change of KL(q(z) ‖ p(z))")):
+                told(pair[k], truth[k], f'"{name}": {what}', why[name][k], mistakes[name][k])
 
 
 def q4(explosion_rate, fresh):
@@ -306,6 +310,7 @@ def batch_estimate(z, mean, std, N, latents=torch.sum, axis=1, weights="right") 
     return pairs.diagonal() - log_q_z, log_q_z - log_prior
 
 
+@parts("latents", "encoders", "weights")
 def q5(split_estimate, fresh):
     B, L = fresh.sizes(2, 3, 7)
     N = fresh.integer(20, 90)
@@ -343,29 +348,37 @@ def q5(split_estimate, fresh):
         "N and B have changed places in the weights.": dict(weights="shares"),
     }
     information, marginal = batch_estimate(*data)
-    expect.close(
-        given[0],
-        information,
-        "the information",
-        {text: batch_estimate(*data, **how)[0] for text, how in mistakes.items()}
-        | {
-            BITS: information / math.log(2),
-            "that is log q(z) - log p(z): return the information first.": marginal,
-            "that is their mean. Return one number for each row of the batch.": information.mean(),
-        },
-    )
-    expect.close(
-        given[1],
-        marginal,
-        "the marginal KL",
-        {
-            "the prior's log-density is averaged over latents. It is a sum.": marginal
-            + Normal(0.0, 1.0).log_prob(z).sum(-1)
-            - Normal(0.0, 1.0).log_prob(z).mean(-1),
-            "log p(z) has to go off: it is missing.": marginal + Normal(0.0, 1.0).log_prob(z).sum(-1),
-            "that is log q(z | x) - log p(z), the two together.": information + marginal,
-        },
-    )
+    keys = {"latents": "latents", "encoders": "axis", "weights": "weights"}
+    with expect.part(*q5.parts):
+        expect.close(
+            given[0],
+            information,
+            "the information",
+            {
+                expect.about(text, *(part for part, key in keys.items() if key in how)): batch_estimate(
+                    *data, **how
+                )[0]
+                for text, how in mistakes.items()
+            }
+            | {
+                BITS: information / math.log(2),
+                "that is log q(z) - log p(z): return the information first.": marginal,
+                "that is their mean. Return one number for each row of the batch.": information.mean(),
+            },
+        )
+    with expect.part(*q5.parts, else_failed=True):
+        expect.close(
+            given[1],
+            marginal,
+            "the marginal KL",
+            {
+                "the prior's log-density is averaged over latents. It is a sum.": marginal
+                + Normal(0.0, 1.0).log_prob(z).sum(-1)
+                - Normal(0.0, 1.0).log_prob(z).mean(-1),
+                "log p(z) has to go off: it is missing.": marginal + Normal(0.0, 1.0).log_prob(z).sum(-1),
+                "that is log q(z | x) - log p(z), the two together.": information + marginal,
+            },
+        )
 
 
 def some_images(fresh, N: int, D: int) -> Tensor:
@@ -385,6 +398,7 @@ def best_reconstructions(p_data, images, encoder) -> tuple[Tensor, Tensor]:
     return whole, -(q_z.unsqueeze(1) * (entropy(torch.stack((pixels, 1 - pixels), -1)))).sum()
 
 
+@parts("any", "factorised")
 def q6(best_elbos, fresh):
     N, D, S = fresh.sizes(3, 3, 7)
     p_data, images, prior = table(fresh, N), some_images(fresh, N, D), table(fresh, S)
@@ -404,67 +418,71 @@ def q6(best_elbos, fresh):
         average = information + marginal
         whole, factorised = best_reconstructions(p_data, images, encoder)
         even = torch.full_like(p_data, 1 / N)
-        expect.close(
-            given[0],
-            whole - average,
-            f"the best ELBO with any decoder{zeros}",
-            {
-                ZEROS: math.nan,
-                BITS: (whole - average) / math.log(2),
-                "that is the ceiling -H(p_D). Only encoders with q(z) = p(z) reach it.": -entropy(p_data),
-                "that decoder models x without a look at z, and the code is paid for all the same. "
-                "The best one makes use of what z tells.": -entropy(p_data) - average,
-                "that is the reconstruction. The KL has to go off.": whole,
-                "the information is not paid for: the KL term holds it.": whole - marginal,
-                "that is the factorised decoder's: any decoder comes first.": factorised - average,
-                "-log N is the ceiling where all images are equally likely. They have probabilities "
-                "`p_data`.": -math.log(N) - marginal,
-                "that pays I + KL(q(z) ‖ p(z)) twice over.": whole - 2 * average,
-            },
-        )
+        with expect.part("any"):
+            expect.close(
+                given[0],
+                whole - average,
+                f"the best ELBO with any decoder{zeros}",
+                {
+                    ZEROS: math.nan,
+                    BITS: (whole - average) / math.log(2),
+                    "that is the ceiling -H(p_D). Only encoders with q(z) = p(z) reach it.": -entropy(p_data),
+                    "that decoder models x without a look at z, and the code is paid for all the same. "
+                    "The best one makes use of what z tells.": -entropy(p_data) - average,
+                    "that is the reconstruction. The KL has to go off.": whole,
+                    "the information is not paid for: the KL term holds it.": whole - marginal,
+                    "that is the factorised decoder's: any decoder comes first.": factorised - average,
+                    "-log N is the ceiling where all images are equally likely. They have probabilities "
+                    "`p_data`.": -math.log(N) - marginal,
+                    "that pays I + KL(q(z) ‖ p(z)) twice over.": whole - 2 * average,
+                },
+            )
 
         q_z = p_data @ encoder
         pixels = encoder.T @ (p_data.unsqueeze(1) * images) / q_z.unsqueeze(1)
         blind = p_data @ images
         each = entropy(torch.stack((pixels, 1 - pixels), -1))  # (S, D)
         unweighted = (encoder / encoder.sum(0)).T @ images
-        expect.close(
-            given[1],
-            factorised - average,
-            f"the best ELBO with a factorised decoder{zeros}",
-            {
-                ABOVE: math.nan,
-                BITS: (factorised - average) / math.log(2),
-                "that is the decoder that is free to tie pixels together.": whole - average,
-                "that is the reconstruction. The KL has to go off.": factorised,
-                "only KL(q(z) ‖ p(z)) is taken off. For any decoder the information cancelled; here "
-                "the reconstruction does not hold it: the whole average KL goes.": factorised - marginal,
-                "those pixel means do not know z. The decoder sees the code: E[x_d | z].": -entropy(
-                    torch.stack((blind, 1 - blind), -1)
-                ).sum()
-                - average,
-                "the white pixels alone. A black pixel has log(1 - m) to add.": (
-                    q_z.unsqueeze(1) * torch.special.xlogy(pixels, pixels)
-                ).sum()
-                - average,
-                "the pixels are averaged. Their log-probabilities add up.": factorised / D - average,
-                "all codes count alike. They occur with the probabilities q(z).": -each.sum(1).mean()
-                - average,
-                "the codes count by the prior. Under q(x, z) they occur with the probabilities q(z).": -(
-                    prior @ each
-                ).sum()
-                - average,
-                "the pixel means take all images as equally likely. q(x | z) holds `p_data` too.": (
-                    torch.special.xlogy(pixels, unweighted) + torch.special.xlogy(1 - pixels, 1 - unweighted)
-                )
-                .sum(1)
-                .mul(q_z)
-                .sum()
-                - average,
-                "p_data was left out, all images count alike.": best_reconstructions(even, images, encoder)[1]
-                - sum(exact_split(even, encoder, prior)),
-                "all images count alike in the pixel means and in q(z). They have probabilities `p_data`.": (
-                    best_reconstructions(even, images, encoder)[1] - average
-                ),
-            },
-        )
+        with expect.part("factorised"):
+            expect.close(
+                given[1],
+                factorised - average,
+                f"the best ELBO with a factorised decoder{zeros}",
+                {
+                    ABOVE: math.nan,
+                    BITS: (factorised - average) / math.log(2),
+                    "that is the decoder that is free to tie pixels together.": whole - average,
+                    "that is the reconstruction. The KL has to go off.": factorised,
+                    "only KL(q(z) ‖ p(z)) is taken off. For any decoder the information cancelled; here "
+                    "the reconstruction does not hold it: the whole average KL goes.": factorised - marginal,
+                    "those pixel means do not know z. The decoder sees the code: E[x_d | z].": -entropy(
+                        torch.stack((blind, 1 - blind), -1)
+                    ).sum()
+                    - average,
+                    "the white pixels alone. A black pixel has log(1 - m) to add.": (
+                        q_z.unsqueeze(1) * torch.special.xlogy(pixels, pixels)
+                    ).sum()
+                    - average,
+                    "the pixels are averaged. Their log-probabilities add up.": factorised / D - average,
+                    "all codes count alike. They occur with the probabilities q(z).": -each.sum(1).mean()
+                    - average,
+                    "the codes count by the prior. Under q(x, z) they occur with the probabilities q(z).": -(
+                        prior @ each
+                    ).sum()
+                    - average,
+                    "the pixel means take all images as equally likely. q(x | z) holds `p_data` too.": (
+                        torch.special.xlogy(pixels, unweighted)
+                        + torch.special.xlogy(1 - pixels, 1 - unweighted)
+                    )
+                    .sum(1)
+                    .mul(q_z)
+                    .sum()
+                    - average,
+                    "p_data was left out, all images count alike.": best_reconstructions(
+                        even, images, encoder
+                    )[1]
+                    - sum(exact_split(even, encoder, prior)),
+                    "all images count alike in the pixel means and in q(z). They have probabilities "
+                    "`p_data`.": (best_reconstructions(even, images, encoder)[1] - average),
+                },
+            )

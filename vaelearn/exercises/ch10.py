@@ -1,10 +1,12 @@
 """Checks of chapter 10's exercises: InfoVAE and MMD."""
 
+from itertools import compress
+
 import torch
 
 from ..divergences import _mean_of_pairs
 from . import expect
-from .answers import Wrong, closes, gradient_of
+from .answers import Wrong, closes, gradient_of, parts
 
 
 def refuses(answer, *args) -> bool:
@@ -120,6 +122,7 @@ def q2(weights, fresh):
     )
 
 
+@parts("mean of U", "floor of V", "spread of U, q = p", "spread of U, q != p", "divided twice")
 def q3(factors, fresh):
     for c in (fresh.integer(2, 4), fresh.integer(5, 30)):
         _factors(factors, c)
@@ -168,7 +171,8 @@ def _factors(factors, c):
     }
     said = expect.entries(factors(c), truths, "`factors` should return")
     for name, (truth, mistakes) in truths.items():
-        expect.close(said[name], truth, f'factors({c:g})["{name}"]', mistakes)
+        with expect.part(name):
+            expect.close(said[name], truth, f'factors({c:g})["{name}"]', mistakes)
 
 
 def mmds(z, y, h):
@@ -195,6 +199,7 @@ def mmds(z, y, h):
     }
 
 
+@parts("bandwidth", "diagonal", "weight")
 def q4(infovae_loss, fresh):
     B, M, L = fresh.sizes(3, 5, 9)  # L = 4 would make two mistakes one: 2 √L = L
     nothing, alpha, lam = torch.zeros(B).double(), float(fresh.uniform(0.2, 0.8)), float(fresh.uniform(2, 9))
@@ -239,37 +244,40 @@ def q4(infovae_loss, fresh):
         ("the divergence's weight is α + λ − 1, not λ.", lam),
         ("the divergence's weight has the wrong sign.", -weight),
     )
-    wrong, given = {}, float(torch.as_tensor(alone).sum())
+    wrong = {}
     for about_h, width in widths:
         for about_weight, factor in factors:
             for about_mmd, value in mmds(z, y, width).items():
-                says, loss = _first(about_h, about_weight, about_mmd), factor * value
-                # Several losses share a sentence: the nearest stands for them.
-                if says not in wrong or abs(given - loss) < abs(given - wrong[says]):
-                    wrong[says] = loss
+                bugs = about_h, about_weight, about_mmd
+                costs = compress(("bandwidth", "weight", "diagonal"), bugs)
+                wrong[expect.about(_first(*bugs), *costs) if any(bugs) else ""] = factor * value
     truth = wrong.pop("")
-    expect.close(alone, truth, "the loss where log_likelihood and kl are 0", wrong)
+    with expect.part(*q4.parts):
+        expect.close(alone, truth, "the loss where log_likelihood and kl are 0", wrong)
     leaf = z.clone().requires_grad_()
-    expect.close(
-        infovae_loss.run(gradient_of, log_likelihood, kl, z, y, alpha, lam)[2],
-        torch.autograd.grad(weight * estimate(leaf, y), leaf)[0],
-        "the loss's gradient with respect to the codes",
-        {"no gradient reaches the codes from the divergence.": torch.zeros_like(z)},
-    )
+    with expect.part(*q4.parts, else_failed=True):
+        expect.close(
+            infovae_loss.run(gradient_of, log_likelihood, kl, z, y, alpha, lam)[2],
+            torch.autograd.grad(weight * estimate(leaf, y), leaf)[0],
+            "the loss's gradient with respect to the codes",
+            {"no gradient reaches the codes from the divergence.": torch.zeros_like(z)},
+        )
 
     z, y = signed(-1, lambda: (fresh.normal(B, L), fresh.normal(M, L)), estimate)
     truth = weight * estimate(z, y)
-    expect.close(
-        infovae_loss(nothing, nothing, z, y, alpha, lam),
-        truth,
-        "the loss where the estimate of MMD² is negative",
-        biased(truth),
-    )
-    expect.that(
-        refuses(infovae_loss, nothing, nothing, z, y, 0.0, 1e-3),
-        "infovae_loss must raise a ValueError at α = 0, λ = 0.001: the divergence's weight would be "
-        "−0.999, and training could reward a mismatch.",
-    )
+    with expect.part(*q4.parts, else_failed=True):
+        expect.close(
+            infovae_loss(nothing, nothing, z, y, alpha, lam),
+            truth,
+            "the loss where the estimate of MMD² is negative",
+            biased(truth),
+        )
+    with expect.part("weight"):
+        expect.that(
+            refuses(infovae_loss, nothing, nothing, z, y, 0.0, 1e-3),
+            "infovae_loss must raise a ValueError at α = 0, λ = 0.001: the divergence's weight would be "
+            "−0.999, and training could reward a mismatch.",
+        )
 
 
 def _first(*bugs):

@@ -1,13 +1,14 @@
 """Checks of chapter 11's exercises: other divergences."""
 
 import math
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 
 from ..divergences import _mean_of_pairs
 from . import expect
-from .answers import Wrong, call, closes, describe
+from .answers import Wrong, call, closes, describe, parts
 
 
 def players(function, weight, z, y):
@@ -81,6 +82,7 @@ def q1(js_estimate, fresh):
     expect.close(value, truth, what, {gone: lost})
 
 
+@parts("mean", "error")
 def q2(gain, fresh):
     for _ in range(2):
         S = fresh.integer(4, 9)
@@ -90,41 +92,43 @@ def q2(gain, fresh):
         better = elbo - ours
         error = better.std() / S**0.5
         pair = expect.parts(gain(ours, elbo), 2, "gain should return (mean gain, standard error).")
-        expect.close(
-            pair[0],
-            better.mean(),
-            "the mean gain",
-            {
-                "its sign says that a higher NLL is better. NLL is a loss: the smaller number wins.": (
-                    -better.mean()
-                ),
-                "that is the summed gain, not the mean.": better.sum(),
-                "that is the median.": better.median(),
-                "that is the standard error. The mean gain comes first.": error,
-            },
-        )
-        expect.close(
-            pair[1],
-            error,
-            "its standard error",
-            {
-                "that is the spread over seeds. The mean of S of them scatters √S times less.": better.std(),
-                "the spread is divided by S; it should be √S.": better.std() / S,
-                "the seeds are paired: a lucky start is lucky for both. Take the spread of the "
-                "differences.": ((ours.var() + elbo.var()) / S).sqrt(),
-                "the seeds are paired: take the spread of the differences.": (
-                    (ours.var(correction=0) + elbo.var(correction=0)) / S
-                ).sqrt(),
-                "that is the error of your method's mean alone.": ours.std() / S**0.5,
-                "the mean is estimated from the same S numbers: the variance has S − 1 below.": better.std(
-                    correction=0
-                )
-                / S**0.5,
-                "that is its square.": error**2,
-            },
-        )
+        with expect.part("mean"):
+            expect.close(
+                pair[0],
+                better.mean(),
+                "the mean gain",
+                {
+                    "its sign says that a higher NLL is better. NLL is a loss: the smaller number wins.": (
+                        -better.mean()
+                    ),
+                    "that is the summed gain, not the mean.": better.sum(),
+                    "that is the median.": better.median(),
+                    "that is the standard error. The mean gain comes first.": error,
+                },
+            )
+        with expect.part("error"):
+            expect.close(
+                pair[1],
+                error,
+                "its standard error",
+                {
+                    "that is the spread over seeds. The mean of S of them scatters √S times "
+                    "less.": better.std(),
+                    "the spread is divided by S; it should be √S.": better.std() / S,
+                    "the seeds are paired: a lucky start is lucky for both. Take the spread of the "
+                    "differences.": ((ours.var() + elbo.var()) / S).sqrt(),
+                    "the seeds are paired: take the spread of the differences.": (
+                        (ours.var(correction=0) + elbo.var(correction=0)) / S
+                    ).sqrt(),
+                    "that is the error of your method's mean alone.": ours.std() / S**0.5,
+                    "the mean is estimated from the same S numbers: the variance has S − 1 "
+                    "below.": better.std(correction=0) / S**0.5,
+                    "that is its square.": error**2,
+                },
+            )
 
 
+@parts("KL", "JS", "MMD", "Stein")
 def q3(missing_modes, fresh):
     for _ in range(3):
         n = fresh.integer(3, 30)
@@ -193,16 +197,18 @@ def _modes(missing_modes, n, r, g):
         ),
     }
     for name in names:
-        what = f'missing_modes({n}, {r}, {g:.2f})["{name}"]'
-        if name == "Stein":
-            expect.that(
-                abs(expect.number(said[name], what)) < 1e-9,
-                f"{what}: it sees scores only, and those where the codes are. Draw log q and log p over one "
-                "bump in use, and compare.",
-            )
-        else:
-            truth, mistakes = truths[name]
-            expect.close(said[name], truth, what, mistakes)
+        with expect.part(name):
+            what = f'missing_modes({n}, {r}, {g:.2f})["{name}"]'
+            if name == "Stein":
+                expect.that(
+                    abs(expect.number(said[name], what)) < 1e-9,
+                    f"{what}: it sees scores only, and those where the codes are. Draw log q and log p over "
+                    f"one "
+                    "bump in use, and compare.",
+                )
+            else:
+                truth, mistakes = truths[name]
+                expect.close(said[name], truth, what, mistakes)
 
 
 def q4(soft_logit, fresh):
@@ -245,6 +251,7 @@ def q4(soft_logit, fresh):
     )
 
 
+@parts("logits", "codes", "sign")
 def q5(losses, fresh):
     N, M, L = fresh.sizes(3, 3, 8)
     z, y, weight = 0.5 + fresh.normal(N, L), fresh.normal(M, L), 0.6 * fresh.normal(L + 1)
@@ -268,80 +275,91 @@ def _game(losses, weight, z, y, where):
     loss, penalty, by_weight, by_z = game(weight, z, y)
     d_q, d_p = z @ weight[:-1] + weight[-1], y @ weight[:-1] + weight[-1]
     given = losses.run(players, weight, z, y)
+    # What is wrong with the judge's loss at such logits is wrong with the penalty too.
+    sign = partial(expect.part, "sign", *["logits"] * bool(where), else_failed=True)
     clamped = (
         "probabilities were clamped before the logarithm, which hides how wrong the judge is. "
         "Work from the logits."
     )
-    if where:
-        finite = bool(torch.stack([given[0].double(), given[1].double()]).isfinite().all())
-        expect.that(
-            finite,
-            f"the losses{where} hold inf or nan: a probability has rounded to 0 or 1 before the logarithm. "
-            "Work from the logits.",
+    with expect.part("logits"):
+        if where:
+            finite = bool(torch.stack([given[0].double(), given[1].double()]).isfinite().all())
+            expect.that(
+                finite,
+                f"the losses{where} hold inf or nan: a probability has rounded to 0 or 1 before the "
+                f"logarithm. "
+                "Work from the logits.",
+            )
+            expect.that(float(given[0]) > 0.99 * float(loss), f"the judge's loss{where}: {clamped}")
+    with expect.part("logits"):
+        expect.close(
+            given[0],
+            loss,
+            f"the judge's loss{where}",
+            {
+                "its sign is reversed: the judge would learn to be wrong.": -loss,
+                "the halves are missing.": 2 * loss,
+                "that is the estimate of JS. The judge descends log 2 less that.": penalty,
+                "the sides are swapped: it would learn to call codes prior draws.": (
+                    F.softplus(d_q).mean() + F.softplus(-d_p).mean()
+                )
+                / 2,
+                "the larger sample counts for more. Average each side on its own.": (
+                    F.softplus(-d_q).sum() + F.softplus(d_p).sum()
+                )
+                / (len(z) + len(y)),
+                "the constant log 2 has been taken off.": loss - math.log(2),
+            },
         )
-        expect.that(float(given[0]) > 0.99 * float(loss), f"the judge's loss{where}: {clamped}")
-    expect.close(
-        given[0],
-        loss,
-        f"the judge's loss{where}",
-        {
-            "its sign is reversed: the judge would learn to be wrong.": -loss,
-            "the halves are missing.": 2 * loss,
-            "that is the estimate of JS. The judge descends log 2 less that.": penalty,
-            "the sides are swapped: it would learn to call codes prior draws.": (
-                F.softplus(d_q).mean() + F.softplus(-d_p).mean()
-            )
-            / 2,
-            "the larger sample counts for more. Average each side on its own.": (
-                F.softplus(-d_q).sum() + F.softplus(d_p).sum()
-            )
-            / (len(z) + len(y)),
-            "the constant log 2 has been taken off.": loss - math.log(2),
-        },
-    )
-    expect.close(
-        given[1],
-        penalty,
-        f"the penalty{where}",
-        {
-            "it has the judge's sign: descending it, the encoder would help the judge, and codes would "
-            "run from the prior.": -penalty,
-            "that is the judge's own loss: encoder and judge would be one team.": loss,
-            "log 2 is missing from the estimate of JS.": -loss,
-            "the halves are missing, or log 2 is.": -2 * loss,
-            "that is the non-saturating form, another loss. Here the estimate of JS is asked for.": (
-                F.softplus(d_q).mean()
-            ),
-            "that is E_q[d], the report of KL.": d_q.mean(),
-        },
-    )
-    expect.close(
-        given[2],
-        by_weight,
-        f"the gradient of the judge's loss with respect to the judge{where}",
-        {
-            f"it is zero. {clamped}" if where else "it is zero: was the judge's output detached?": (
-                torch.zeros_like(by_weight)
-            ),
-            "its sign is reversed.": -by_weight,
-        },
-    )
+    with sign():
+        expect.close(
+            given[1],
+            penalty,
+            f"the penalty{where}",
+            {
+                "it has the judge's sign: descending it, the encoder would help the judge, and codes would "
+                "run from the prior.": -penalty,
+                "that is the judge's own loss: encoder and judge would be one team.": loss,
+                "log 2 is missing from the estimate of JS.": -loss,
+                "the halves are missing, or log 2 is.": -2 * loss,
+                "that is the non-saturating form, another loss. Here the estimate of JS is asked for.": (
+                    F.softplus(d_q).mean()
+                ),
+                "that is E_q[d], the report of KL.": d_q.mean(),
+            },
+        )
+    with expect.part("logits"):
+        expect.close(
+            given[2],
+            by_weight,
+            f"the gradient of the judge's loss with respect to the judge{where}",
+            {
+                f"it is zero. {clamped}" if where else "it is zero: was the judge's output detached?": (
+                    torch.zeros_like(by_weight)
+                ),
+                "its sign is reversed.": -by_weight,
+            },
+        )
     sent = given[3].double()
-    expect.that(
-        float(sent.abs().max()) < 1e-12,
-        f"the judge's loss{where} sends a gradient to the codes: it would make the encoder help the judge. "
-        "Cut z off there.",
-    )
-    expect.close(
-        given[4],
-        by_z,
-        f"the penalty's gradient with respect to the codes{where}",
-        {
-            "it is zero: the codes are detached in the penalty too, and the encoder learns "
-            "nothing.": torch.zeros_like(by_z),
-            "it points the wrong way: descending the penalty should make codes look like prior draws.": -by_z,
-        },
-    )
+    with expect.part("codes"):
+        expect.that(
+            float(sent.abs().max()) < 1e-12,
+            f"the judge's loss{where} sends a gradient to the codes: it would make the encoder help the "
+            f"judge. "
+            "Cut z off there.",
+        )
+    with sign():
+        expect.close(
+            given[4],
+            by_z,
+            f"the penalty's gradient with respect to the codes{where}",
+            {
+                "it is zero: the codes are detached in the penalty too, and the encoder learns "
+                "nothing.": torch.zeros_like(by_z),
+                "it points the wrong way: descending the penalty should make codes look like prior "
+                "draws.": -by_z,
+            },
+        )
 
 
 def stein_terms(z, score, h):

@@ -7,9 +7,25 @@ and one of them fits, the sentence is what the learner reads; else the error's o
 import torch
 from torch import Tensor
 
-from .answers import Wrong, describe
+from .answers import Wrong, describe, part  # noqa: F401 (`expect.part`, as a check reads)
 
 Mistakes = dict[str, Tensor | float]
+
+
+class about(str):
+    """A sentence on a mistake, and the parts of the question that this costs; two may say the same."""
+
+    __eq__, __hash__ = object.__eq__, object.__hash__
+
+    def __new__(cls, sentence: str, *parts: str):
+        self = super().__new__(cls, sentence)
+        self.parts = parts
+        return self
+
+
+def told(what: str, sentence: str) -> Wrong:
+    """The mistake that `sentence` names."""
+    return Wrong(f"{what}: {sentence}", costs=getattr(sentence, "parts", ()))
 
 
 def that(condition, message: str) -> None:
@@ -27,12 +43,22 @@ def parts(value, n: int, message: str) -> list:
 
 
 def entries(value, names, what: str) -> dict:
-    """`value` as a dict with an entry for each of `names`. `what` begins "`factors` should return", say."""
+    """`value` as a dict, which misses one of `names` when asked for it. `what`: "`f` should return", say."""
     that(isinstance(value, dict), f"{what} a dict with the entries {', '.join(map(repr, names))}.")
-    for name in names:
-        that(name in value, f"{what} a dict; yours has lost its entry {name!r}.")
-        that(value[name] is not None, f"{what} a dict; its entry {name!r} is still empty.")
-    return value
+    return _Entries(value, what)
+
+
+class _Entries(dict):
+    def __init__(self, value, what):
+        super().__init__(value)
+        self.what = what
+
+    def __getitem__(self, name):
+        that(name in self, f"{self.what} a dict; yours has lost its entry {name!r}.")
+        value = super().__getitem__(name)
+        if value is None:
+            raise Wrong(f"{self.what} a dict; its entry {name!r} is still empty.", blank=True)
+        return value
 
 
 def number(value, what: str) -> float:
@@ -55,7 +81,7 @@ def close(value, truth, what: str, mistakes: Mistakes | None = None, tolerance: 
         return
     for sentence, other in (mistakes or {}).items():
         if _near(value, torch.as_tensor(other, dtype=torch.float64), tolerance):
-            raise Wrong(f"{what}: {sentence}")
+            raise told(what, sentence)
     if not fits:
         raise Wrong(f"{what} should have shape {tuple(truth.shape)}; it has shape {tuple(value.shape)}.")
     _finite(value, truth, what)
@@ -116,6 +142,8 @@ def option(value, truth: str, what: str, options: dict[str, str]) -> None:
 
 
 def _numbers(value, what: str, tolerance: float = 1e-5) -> tuple[Tensor, float]:
+    if value is None:
+        raise Wrong(f"{what} is still empty.", blank=True)
     try:
         if isinstance(value, list) and all(isinstance(item, Tensor) for item in value):
             value = torch.stack(value)
