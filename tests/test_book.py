@@ -257,12 +257,21 @@ CHANGED = """() => {
   return [...document.querySelectorAll(".bd-article .math")].filter(math => math.whole && changed(math))
     .map(math => math.tex);
 }"""
+# Buttons that fold a box, and lie on the words of its title or beyond the box's edge.
+ON_ITS_TITLE = """() => [...document.querySelectorAll(".bd-article button.toggle-button")].filter(button => {
+  const own = button.getBoundingClientRect(), box = button.closest(".admonition").getBoundingClientRect();
+  const words = document.createRange();
+  words.setStart(button.parentElement, 0), words.setEndBefore(button);
+  const meets = r => r.left < own.right && own.left < r.right && r.top < own.bottom && own.top < r.bottom;
+  return button.checkVisibility() && (own.bottom > box.bottom || [...words.getClientRects()].some(meets));
+}).map(button => button.parentElement.textContent.trim())"""
 SCROLLING_FORMULAS = "document.querySelectorAll('mjx-container.vl-more').length"
 
 
 @on("phone", PAGES)
 def test_nothing_is_cut_on_a_phone(phone):
     page, problems = phone
+    assert page.evaluate(ON_ITS_TITLE) == []
     assert page.evaluate(CUT, False) == []
     assert page.evaluate(SCROLLING_FORMULAS) == 0
     assert page.evaluate(CHANGED) == []
