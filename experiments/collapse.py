@@ -77,21 +77,22 @@ class Collapse(Table):
             vl.metrics.few_label_accuracy(model, seen, (x, labels), protocol["labels_a_class"], choice)
             for choice in range(5)
         ]
+        K = protocol["reference"]
         columns = {
             "rec": reconstruction.mean(),
             "I": split["mutual_information"].mean(),
             "mismatch": split["marginal_kl"].mean(),
             "MMD²": torch.stack([mmd(*pair) for pair in pairs]).mean(),
             "log det": vl.metrics.log_det_covariance(model, x),
-            "L_K": vl.metrics.log_likelihood(model, x, protocol["reference"]).mean(),
-            "two proposals": vl.metrics.log_likelihood(model, x, protocol["reference"], defensive=True).mean(),
+            "L_K": vl.metrics.log_likelihood(model, x, K).mean(),
+            "two proposals": vl.metrics.log_likelihood(model, x, K, defensive=True).mean(),
             "accuracy": torch.tensor(right).mean(),
         }
         return {name: round(value.item(), 5) for name, value in columns.items()} | draws(drawn, seen)
 
 
 def draws(images: torch.Tensor, seen: tuple[torch.Tensor, torch.Tensor]) -> dict:
-    """How often each class is drawn, as a classifier of the training images sees it; and ten images, as text."""
+    """How often each class is drawn, by a classifier of the training images; and ten images, as text."""
     classes = SVC(C=5).fit(*(part.numpy() for part in seen)).predict(images.numpy())
     bits = ["".join(str(int(pixel)) for pixel in image) for image in images[:10]]
     return {

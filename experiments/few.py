@@ -59,11 +59,12 @@ class Few(Table):
     def measure(self, model, own, data, protocol):
         test, _ = test_images(data, protocol["test_images"])
         columns = {}
-        for where, x in {"": own, " test": test}.items():
+        for where, x in {"": own, "_test": test}.items():
             with torch.no_grad():
                 elbo = vl.bounds.elbo(model.draw(x, (protocol["samples"], 1)).log_w)
-            columns |= {"log_det" + where: vl.metrics.log_det_covariance(model, x), "elbo" + where: elbo.mean()}
-        return {name.replace(" ", "_"): round(value.item(), 3) for name, value in columns.items()}
+            wide = vl.metrics.log_det_covariance(model, x)
+            columns |= {"log_det" + where: wide, "elbo" + where: elbo.mean()}
+        return {name: round(value.item(), 3) for name, value in columns.items()}
 
 
 TABLE = Few(METHODS, PROTOCOLS)

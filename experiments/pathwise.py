@@ -1,6 +1,6 @@
 """What a quieter gradient is worth: one network, three pathwise estimators of its ELBO. Chapter 4's race.
 
-    python -m experiments pathwise digits     # 16 seeds: three minutes on one core
+python -m experiments pathwise digits     # 16 seeds: three minutes on one core
 """
 
 import torch
