@@ -36,5 +36,7 @@ def test_chapters_lead_to_the_names_they_use(html):
 
 def test_a_name_that_is_not_the_librarys_leads_nowhere():
     dot, name = '<span class="o">.</span>', '<span class="n">{}</span>'.format
-    body = f"{name('torch')}{dot}{name('IWAE')} {name('mine')}"
-    assert reference.linked(body, {"vl": "vaelearn"}, {"vaelearn.objectives.IWAE": "x"}) == body
+    body = f"{name('torch')}{dot}{name('IWAE')} {name('mine')} {name('fit')}"
+    known = {"vaelearn.objectives.IWAE": "x", "vaelearn.fit": "y"}
+    assert reference.linked(body, {"vl": "vaelearn"}, known) == body
+    assert "#y" in reference.linked(body, {"fit": "vaelearn.fit"}, known)

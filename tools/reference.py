@@ -150,7 +150,8 @@ def linked(body: str, names: dict[str, str], known: dict[str, str]) -> str:
         return known.get(".".join(filter(None, [names.get(head, head), rest]))) or short.get(dotted)
 
     def link(found, dotted):
-        place = place_of(dotted)
+        # In code a bare `fit` that was not imported is a variable of the chapter, or another library's method.
+        place = place_of(dotted) if "." in dotted or dotted in names or "<code" in found else None
         return f'<a class="vl-entry" href="{PAGE}.html#{place}">{found}</a>' if place else found
 
     body = DOTTED.sub(lambda m: link(m[0], html.unescape(re.sub("<[^>]*>", "", m[0]))), body)
