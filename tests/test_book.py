@@ -268,6 +268,16 @@ ON_ITS_TITLE = """() => [...document.querySelectorAll(".bd-article button.toggle
 SCROLLING_FORMULAS = "document.querySelectorAll('mjx-container.vl-more').length"
 
 
+@on("phone", CHAPTERS)
+def test_the_button_of_a_folded_box_names_it(phone):
+    page, _ = phone
+    buttons = page.locator(".bd-article .admonition .toggle-button").all()
+    assert buttons or "own_data" in page.url
+    for button in buttons:
+        title = button.locator("xpath=..").inner_text().strip()
+        assert title.split()[0] in button.get_attribute("aria-label"), title
+
+
 @on("phone", PAGES)
 def test_nothing_is_cut_on_a_phone(phone):
     page, problems = phone

@@ -42,7 +42,7 @@ addEventListener("DOMContentLoaded", () => {
 
 // The button of a folded box says which box it opens, to those who hear it.
 addEventListener("load", () => {
-  for (const button of document.querySelectorAll(".admonition > button.toggle-button")) {
-    button.setAttribute("aria-label", `Show or hide: ${button.parentElement.querySelector(".admonition-title").textContent}`);
+  for (const button of document.querySelectorAll(".admonition-title > button.toggle-button")) {
+    button.setAttribute("aria-label", `Show or hide: ${button.parentElement.textContent.trim()}`);
   }
 });
