@@ -62,8 +62,8 @@ def rate(mean, log_s):
 #
 # *Implement, ten minutes.* A decoder gives $K$ samples of logits $a$ for each image, and each pixel is on with
 # probability $\mathrm{sigmoid}(a)$. Write $\log p(x \mid z)$, summed over the pixels. It must hold, and have the
-# right gradient, where the decoder is sure and *wrong*: a logit of $-500$ for a pixel that is on. (The library's own
-# `bernoulli_log_prob` is closed while yours is checked.)
+# right gradient, where the decoder is sure and *wrong*: a logit of $-500$ for a pixel that is on. (The library's own,
+# `vl.distributions.bernoulli_log_prob`, is closed while yours is checked.)
 
 # %% [raw]
 # # BEGIN QUESTION

@@ -192,7 +192,7 @@ if grader.after("q3"):
 # ## Question 4: three bugs
 #
 # *Repair, a quarter of an hour.* This should be InfoVAE's loss, with the MMD as its divergence. It runs, it falls, and
-# it is wrong in three ways. Make it do what its docstring says.
+# it is wrong in three ways (a weight and its `ValueError` count as one). Make it do what its docstring says.
 
 # %% [raw]
 # # BEGIN QUESTION
@@ -209,7 +209,7 @@ def infovae_loss(log_likelihood, kl, z, y, alpha, lam):
 
     Minus the objective. log p(x | z) and KL(q(z | x) || p(z)) come one a data
     point, in nats; the objective has their batch means. The divergence is the
-    unbiased MMD² with the RBF kernel, whose h is the library's default.
+    unbiased MMD² with the RBF kernel of vl.divergences.mmd, with h = √L.
     Raises ValueError where the divergence would have a negative weight.
     """
 
@@ -235,7 +235,7 @@ def infovae_loss(log_likelihood, kl, z, y, alpha, lam):
 
     Minus the objective. log p(x | z) and KL(q(z | x) || p(z)) come one a data
     point, in nats; the objective has their batch means. The divergence is the
-    unbiased MMD² with the RBF kernel, whose h is the library's default.
+    unbiased MMD² with the RBF kernel of vl.divergences.mmd, with h = √L.
     Raises ValueError where the divergence would have a negative weight.
     """
     weight = alpha + lam - 1
