@@ -304,3 +304,18 @@ def best_sigma2(eigenvalues, latent_dim, beta):
         ).sum()
     )
     return eigenvalues[k:].sum() / (D - beta * k)
+
+
+@wrong("q6", says="and so would be the variance")
+def best_sigma2(eigenvalues, latent_dim, beta):
+    D = len(eigenvalues)
+    return min(
+        float(eigenvalues[k:].sum()) / (D - beta * k)
+        for k in range(latent_dim + 1)
+    )
+
+
+@wrong("q6", says="returned nothing for the arguments [")
+def best_sigma2(eigenvalues, latent_dim, beta):
+    if beta == 1:
+        return eigenvalues[latent_dim:].mean()
