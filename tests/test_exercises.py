@@ -362,11 +362,10 @@ def say(question, **answers):
         lambda w: (w - w.max(0).values).exp().mean(0).log().add_(w.max(0).values),  # partly in place
         lambda w: np.logaddexp.reduce(w.numpy(), 0) - np.log(len(w)),
         lambda w: torch.logsumexp(w.float(), 0) - math.log(len(w)),
-        lambda w: torch.logsumexp(w, 0, keepdim=True) - math.log(len(w)),
         lambda w: torch.stack([torch.logsumexp(w[:, m], 0) for m in range(w.shape[1])]) - math.log(len(w)),
         lambda w: (torch.logsumexp(w, 0) - math.log(len(w))).tolist(),
     ],
-    ids=["library", "in place", "numpy", "float32", "axis kept", "loop", "list"],
+    ids=["library", "in place", "numpy", "float32", "loop", "list"],
 )
 def test_any_correct_implementation_passes(iwae):
     assert say("q1", iwae=iwae).passed
@@ -394,6 +393,7 @@ def exits(log_w):
         ({"iwae": lambda w: None}, "returned nothing"),
         ({"iwae": lambda w: "nine"}, "should be numbers; it is a str"),
         ({"iwae": lambda w: w}, "should have shape"),
+        ({"iwae": lambda w: torch.logsumexp(w, 0, keepdim=True) - math.log(len(w))}, "but for its shape"),
         ({"iwae": lambda w: torch.distributions.Normal(0, 1)}, "it gave a Normal"),
         ({"iwae": lambda: 0}, "raised TypeError"),
         ({"iwae": lambda w: w[99]}, "That was in your line `"),

@@ -319,3 +319,15 @@ def best_sigma2(eigenvalues, latent_dim, beta):
 def best_sigma2(eigenvalues, latent_dim, beta):
     if beta == 1:
         return eigenvalues[latent_dim:].mean()
+
+
+@wrong("q1", says="but for its shape: (")
+def rate(mean, log_s):
+    each = 0.5 * (mean**2 + (2 * log_s).exp() - 1 - 2 * log_s)
+    return each.sum(1, keepdim=True)
+
+
+@wrong("q4", says="c is right, but for its shape")
+def encoder(W, b, noise):
+    A, P = _encoder(W, noise**2)
+    return A, -A @ b[:, None], P.diagonal() ** -0.5

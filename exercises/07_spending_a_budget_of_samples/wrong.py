@@ -375,3 +375,9 @@ def piwae_backward(model, log_w):
     (-encoder.mean()).backward(retain_graph=True)
     (-decoder.mean()).backward()
     return decoder.detach()
+
+
+@wrong("q1", says="miwae(log_w) is right, but for its shape: (1, ")
+def miwae(log_w):
+    each = torch.logsumexp(log_w, 0) - math.log(len(log_w))
+    return each.mean(0, keepdim=True)
