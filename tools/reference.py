@@ -150,7 +150,7 @@ def linked(body: str, names: dict[str, str], known: dict[str, str]) -> str:
         return known.get(".".join(filter(None, [names.get(head, head), rest]))) or short.get(dotted)
 
     def link(found, dotted):
-        # In code a bare `fit` that was not imported is a variable of the chapter, or another library's method.
+        # In code a bare `fit` that was not imported is a variable, or another library's method.
         place = place_of(dotted) if "." in dotted or dotted in names or "<code" in found else None
         return f'<a class="vl-entry" href="{PAGE}.html#{place}">{found}</a>' if place else found
 
