@@ -45,8 +45,9 @@ def case_{number}(env):
 ABOUT = """
 
 If `import vaelearn` fails below, the package is missing. The copy of this notebook on the book's page fetches
-it by itself; otherwise run `%pip install` with the book's folder, or its wheel. `grader.hint("q1")` gives a
-hint, one at a time, and `grader.check()` shows the whole set. This folder remembers what has passed."""
+it by itself; otherwise run `%pip install /path/to/the/book` (the folder with `pyproject.toml`) or
+`%pip install vaelearn-0.1.0-py3-none-any.whl`. `grader.hint("q1")` gives a hint, one at a time, and
+`grader.check()` shows the whole set. This folder remembers what has passed."""
 WHOLE = "## The whole set\n\nWhat has passed, what is left, and the points."
 
 

@@ -143,7 +143,7 @@ def q4(em_step, fresh):
     one = em_step(torch.ones(1).double(), theta[1][:1], theta[2][:1], x)
     expect.close(
         one[2],
-        x.var(0, correction=0),
+        x.var(0, correction=0, keepdim=True),
         "your answer for the variances of a single component",
     )
 

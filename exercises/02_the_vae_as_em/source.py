@@ -62,8 +62,8 @@ def rate(mean, log_s):
 #
 # *Implement, ten minutes.* A decoder gives $K$ samples of logits $a$ for each image, and each pixel is on with
 # probability $\mathrm{sigmoid}(a)$. Write $\log p(x \mid z)$, summed over the pixels. It must hold, and have the
-# right gradient, where the decoder is sure and *wrong*: a logit of $-500$ for a pixel that is on. (The library's own
-# `bernoulli_log_prob` is closed while yours is checked.)
+# right gradient, where the decoder is sure and *wrong*: a logit of $-500$ for a pixel that is on. (The library's own,
+# `vl.distributions.bernoulli_log_prob`, is closed while yours is checked.)
 
 # %% [raw]
 # # BEGIN QUESTION
@@ -236,7 +236,7 @@ def encoder(W, b, noise):
 # $x$.
 
 # %%
-with grader.after("q4"):
+if grader.after("q4"):
     torch.manual_seed(0)
     W, b, noise = torch.randn(6, 3), torch.randn(6), 0.3 + torch.rand(6)
     camera = vl.exact.LinearGaussian(6, 3)
@@ -327,10 +327,12 @@ torch.manual_seed(1)
 x = torch.randn(300, 6) * torch.tensor([3.0, 2.0, 1.4, 1.0, 0.7, 0.5])
 eigenvalues = torch.linalg.eigvalsh(x.T.cov(correction=0)).flip(0)
 print("eigenvalues:", [round(e, 2) for e in eigenvalues.tolist()])
-for sigma, beta in ((0.5, 1.0), (0.5, 9.0), (1.5, 1.0)):
-    alive = vl.metrics.active_units(train(x, 4, sigma, beta), x).sum()
-    said = survivors(eigenvalues, 4, sigma, beta)
-    print(f"σ = {sigma}, β = {beta}: you say {said}; of 4 latents {alive} live")
+if grader.after("q5"):
+    for sigma, beta in ((0.5, 1.0), (0.5, 9.0), (1.5, 1.0)):
+        alive = vl.metrics.active_units(train(x, 4, sigma, beta), x).sum()
+        said = survivors(eigenvalues, 4, sigma, beta)
+        print(f"σ = {sigma}, β = {beta}: you say {said}; ", end="")
+        print(f"of 4 latents {alive} live")
 
 # %% [markdown]
 # ## Question 6: β, and a noise that is learned
@@ -407,7 +409,7 @@ def best_sigma2(eigenvalues, latent_dim, beta):
 # Before you run the last cell: will the learned $\sigma^2$ fall or rise with $\beta$?
 
 # %%
-with grader.after("q6"):
+if grader.after("q6"):
     for beta in (0.3, 1.0, 1.7, 2.5):
         learned = (2 * train(x, 4, 1.0, beta, learn_sigma=True).log_sigma).exp()
         said = best_sigma2(eigenvalues, 4, beta)

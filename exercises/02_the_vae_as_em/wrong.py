@@ -304,3 +304,30 @@ def best_sigma2(eigenvalues, latent_dim, beta):
         ).sum()
     )
     return eigenvalues[k:].sum() / (D - beta * k)
+
+
+@wrong("q6", says="and so would be the variance")
+def best_sigma2(eigenvalues, latent_dim, beta):
+    D = len(eigenvalues)
+    return min(
+        float(eigenvalues[k:].sum()) / (D - beta * k)
+        for k in range(latent_dim + 1)
+    )
+
+
+@wrong("q6", says="returned nothing for the arguments [")
+def best_sigma2(eigenvalues, latent_dim, beta):
+    if beta == 1:
+        return eigenvalues[latent_dim:].mean()
+
+
+@wrong("q1", says="but for its shape: (")
+def rate(mean, log_s):
+    each = 0.5 * (mean**2 + (2 * log_s).exp() - 1 - 2 * log_s)
+    return each.sum(1, keepdim=True)
+
+
+@wrong("q4", says="c is right, but for its shape")
+def encoder(W, b, noise):
+    A, P = _encoder(W, noise**2)
+    return A, -A @ b[:, None], P.diagonal() ** -0.5

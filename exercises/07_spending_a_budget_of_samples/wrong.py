@@ -263,6 +263,21 @@ def shuffled(log_w, K, R):
     return (torch.logsumexp(groups, 1) - math.log(K)).mean(0)
 
 
+@wrong("q5", says="K and M are swapped")
+def shuffled(log_w, K, R):
+    M = len(log_w) // K
+    groups = log_w[torch.rand(R, len(log_w)).argsort(1)].reshape(R, K, M, -1)
+    return (torch.logsumexp(groups, 2) - math.log(M)).mean((0, 1))
+
+
+@wrong("q5", says="K and M are swapped")
+def shuffled(log_w, K, R):
+    M = len(log_w) // K
+    order = torch.rand(R, len(log_w)).argsort(1).T
+    groups = log_w[order].view(M, K, R, -1)
+    return (torch.logsumexp(groups, 0) - math.log(K)).mean((0, 1))
+
+
 @wrong("q5", says="summed, not averaged")
 def shuffled(log_w, K, R):
     order = torch.rand(R, len(log_w)).argsort(1)
@@ -316,6 +331,17 @@ def thin(shares, c):
     )
 
 
+@wrong("q6", says="rescaled to sum to 1", added_noise=right_noise)
+def thin(shares, c):
+    W = right_thin(shares, c)
+    return W / W.sum(0)
+
+
+@wrong("q6", says="never above 1", added_noise=right_noise)
+def thin(shares, c):
+    return torch.where(torch.rand_like(shares) < c * shares, 1 / c, 0.0)
+
+
 def right_thin(shares, c):
     return tossed(shares, c, torch.rand_like, counted)
 
@@ -334,3 +360,24 @@ def added_noise(shares, lengths, c):
 def added_noise(shares, lengths, c):
     pi = (c * shares).clamp(max=1)
     return (pi * (1 - pi) * lengths**2).sum(0)
+
+
+@wrong("q6", says="never above 1", thin=right_thin)
+def added_noise(shares, lengths, c):
+    return (shares * (1 / c - shares) * lengths**2).sum(0)
+
+
+@wrong("q4", says="M·K, not K. One more thing is wrong.")
+def piwae_backward(model, log_w):
+    K = len(log_w)
+    encoder = (torch.logsumexp(log_w, 0) - math.log(K)).mean(0)
+    decoder = torch.logsumexp(log_w.flatten(0, 1), 0) - math.log(K)
+    (-encoder.mean()).backward(retain_graph=True)
+    (-decoder.mean()).backward()
+    return decoder.detach()
+
+
+@wrong("q1", says="miwae(log_w) is right, but for its shape: (1, ")
+def miwae(log_w):
+    each = torch.logsumexp(log_w, 0) - math.log(len(log_w))
+    return each.mean(0, keepdim=True)

@@ -36,7 +36,7 @@ def q1(coefficients, fresh):
         ):
             what = f"the factor of {term} in {name!r} at K = 1"
             expect.close(
-                ch08._spread(value, 1, B, what), torch.full((B,), truth), what
+                ch08._spread(value, 1, B, what), torch.full((1, B), truth), what
             )
 
 

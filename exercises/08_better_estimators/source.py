@@ -185,9 +185,10 @@ def measured(K, draws=8000):
     return torch.stack([snr[0], dreg.std(), snr[1], error, bias, snr[2]])
 
 
-found = measured(64) / measured(16)
-for (name, factor), seen in zip(factors(4).items(), found, strict=True):
-    print(f"{name:10s} predicted {factor}   measured {seen:.3f}")
+if grader.after("q2"):
+    found = measured(64) / measured(16)
+    for (name, factor), seen in zip(factors(4).items(), found, strict=True):
+        print(f"{name:10s} predicted {factor}   measured {seen:.3f}")
 
 # %% [markdown]
 # ## Question 3: where do they lead?
@@ -263,7 +264,7 @@ def landing(v, rho):
 # # END QUESTION
 
 # %%
-with grader.after("q3"):
+if grader.after("q3"):
     rho, K = 0.6, 256
     precision = torch.linalg.inv(torch.tensor([[1, rho], [rho, 1]]))
     torch.manual_seed(0)
@@ -391,7 +392,7 @@ def vimco(log_w, log_q):
 # # END QUESTION
 
 # %%
-with grader.after("q5"):
+if grader.after("q5"):
     torch.manual_seed(1)
     source = vl.exact.GaussianMixture(data_dim=2, components=4, seed=3)
     with torch.no_grad():

@@ -177,7 +177,7 @@ def prediction(c, r, L, v):
 # # END QUESTION
 
 # %%
-with grader.after("q3"):
+if grader.after("q3"):
     model = LinearGaussian(data_dim=2, latent_dim=2)
 
     def ring(rows):
@@ -263,7 +263,7 @@ def explosion_rate(c, s, D, beta, rho):
 
 
 # %%
-with grader.after("q4"):
+if grader.after("q4"):
 
     def objective(mu, s, D):
         """L_beta with beta = c = rho = 1."""
@@ -447,7 +447,7 @@ def best_elbos(p_data, images, encoder, prior):
 # ($t = 1$) to nearly hard. Which column will move? Where will the two meet?
 
 # %%
-with grader.after("q6"):
+if grader.after("q6"):
     images = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 4)
     shades = torch.tensor([[0.25], [0.75]])
     log_x = torch.distributions.Bernoulli(shades[:, None]).log_prob(images)

@@ -93,6 +93,16 @@ def weights(a, b):
     return a, b - a
 
 
+@wrong("q2", says="w, of weights(")
+def weights(a, b):
+    return a, ...
+
+
+@wrong("q2", says="a is the price 1 − α, not α")
+def weights(a, b):
+    return 1 - a, a + b - 1
+
+
 @wrong("q2", says="swapped")
 def weights(a, b):
     return b - a, a
@@ -263,6 +273,32 @@ def infovae_loss(log_likelihood, kl, z, y, alpha, lam):
         + (1 - alpha) * kl.mean()
         + (alpha + lam - 1) * mmd
     )
+
+
+def guarded(refused, weight=lambda alpha, lam: alpha + lam - 1):
+    """The right loss where `refused` does not hold."""
+
+    def infovae_loss(log_likelihood, kl, z, y, alpha, lam):
+        if refused(alpha, lam):
+            raise ValueError("negative weight")
+        mmd = weight(alpha, lam) * mmd_of(z, y, z.shape[1] ** 0.5)
+        return -log_likelihood.mean() + (1 - alpha) * kl.mean() + mmd
+
+    return infovae_loss
+
+
+for says, refused in (
+    ("That is the plain ELBO", lambda alpha, lam: alpha + lam <= 1),
+    ("α = 1.5", lambda alpha, lam: alpha + lam < 1 or alpha > 1),
+    ("α = -0.5", lambda alpha, lam: alpha + lam < 1 or alpha < 0),
+):
+    wrong("q4", says, infovae_loss=guarded(refused))
+for says, weight in (
+    ("the 1 is missing", lambda alpha, lam: alpha + lam),
+    ("α is missing", lambda alpha, lam: lam - 1),
+    ("α has the wrong sign", lambda alpha, lam: lam - alpha),
+):
+    wrong("q4", says, infovae_loss=guarded(lambda a, lam: a + lam < 1, weight))
 
 
 @wrong("q4", says="√(2L) apart. Two more are still there")

@@ -171,7 +171,7 @@ def missing_modes(n, r, g):
 # # END QUESTION
 
 # %%
-with grader.after("q3"):
+if grader.after("q3"):
     n, r, N = 8, 3, 1000
     turn = 2 * math.pi * torch.arange(n) / n
     centres = 25 * torch.stack((turn.cos(), turn.sin()), -1)
@@ -253,7 +253,7 @@ def soft_logit(r, a):
 # # END QUESTION
 
 # %%
-with grader.after("q4"):
+if grader.after("q4"):
     for m in (1.0, 2.0, 4.0, 8.0):  # q = N(m, 1), p = N(0, 1)
         z = m + torch.randn(20_000)
         r = m * z - m**2 / 2
@@ -393,7 +393,7 @@ def ksd(z, mean, covariance, h):
 # # END QUESTION
 
 # %%
-with grader.after("q6"):
+if grader.after("q6"):
     covariance = torch.tensor([[1.0, 0.6], [0.6, 1.0]])
     mean, root = torch.tensor([1.0, -1.0]), torch.linalg.cholesky(covariance)
     values = {"q = p": [], "shifted by 0.3": [], "uncorrelated": []}

@@ -15,7 +15,6 @@ import inspect
 import json
 import pkgutil
 import re
-from contextlib import contextmanager
 from importlib import import_module, resources
 from pathlib import Path
 
@@ -47,7 +46,8 @@ class Verdict:
 class Grader:
     """Checks, hints and solutions of one chapter's exercises. Raises ValueError for a chapter that has none.
 
-    What the last check of each question said is kept in the folder, in MEMORY, for the next kernel.
+    That a question has passed, or else what its last check said, is kept in the folder, in MEMORY, for the
+    next kernel.
     """
 
     def __init__(self, chapter: int):
@@ -81,25 +81,22 @@ class Grader:
         try:
             examine(getattr(self.checks, question), namespace)
         except Wrong as wrong:
-            # An answer that is not there now, after a restart, say, was not lost.
-            if not wrong.blank:
-                self._note(question, "tried")
             parts = len(parts_of(getattr(self.checks, question)))
             right = parts - len(wrong.failed)
+            # An answer that is not there now, after a restart, say, was not lost; nor is one that has passed.
+            if not wrong.blank and self.state.get(question) != "passed":
+                self._note(question, f"tried, {right} of {parts} parts" if right else "tried")
             return Verdict(question, False, f"{wrong}{f' ({right} of {parts} parts hold.)' if right else ''}")
         self._note(question, "passed")
         return Verdict(question, True, "the public checks passed. A teacher may run more.")
 
-    @contextmanager
-    def after(self, question: str):
-        """Code under `with grader.after("q1"):` needs that answer: until it passes, an error is one line."""
+    def after(self, question: str) -> bool:
+        """For `if grader.after("q1"):` over code that shows the answer: until it passes, a line says so."""
         self._known(question)
-        try:
-            yield
-        except Exception as error:
-            if self.state.get(question) == "passed":
-                raise
-            print(f"This cell runs once the check of {question} passes ({type(error).__name__} now).")
+        passed = self.state.get(question) == "passed"
+        if not passed:
+            print(f"This cell runs once the check of {question} has passed.")
+        return passed
 
     def hint(self, question: str):
         """The hints of `question`, one more at each call."""
@@ -150,14 +147,14 @@ class Overview:
         self.rows = rows
 
     def __repr__(self):
-        lines = [f"{q}  {state:6}  {points} points" for q, (state, points) in self.rows.items()]
+        lines = [f"{q}  {state:21}  {points} points" for q, (state, points) in self.rows.items()]
         return "\n".join([*lines, self.total])
 
     @property
     def total(self) -> str:
         count = dict.fromkeys(("passed", "tried", "left"), 0)
         for state, _ in self.rows.values():
-            count[state] += 1
+            count[state.split(",")[0]] += 1
         got = sum(points for state, points in self.rows.values() if state == "passed")
         parts = ", ".join(f"{n} {state}" for state, n in count.items())
         points = sum(points for _, points in self.rows.values())
@@ -166,7 +163,7 @@ class Overview:
     def _repr_html_(self):
         marks = {"passed": "✓", "tried": "✗", "left": "–"}
         rows = "".join(
-            f"<tr><td>{marks[state]}</td><td>{q}</td><td>{state}</td><td>{points}</td></tr>"
+            f"<tr><td>{marks[state.split(',')[0]]}</td><td>{q}</td><td>{state}</td><td>{points}</td></tr>"
             for q, (state, points) in self.rows.items()
         )
         head = "<tr><th></th><th>question</th><th>state</th><th>points</th></tr>"
@@ -176,19 +173,26 @@ class Overview:
 MEMORY = Path(".vaelearn_progress.json")
 
 
-def _recall(chapter: int) -> dict[str, str]:
+def _memory() -> dict:
+    """What all sets remember; nothing where that cannot be read."""
     try:
-        return json.loads(MEMORY.read_text("utf-8"))[str(chapter)]
-    except (OSError, ValueError, KeyError, TypeError):
+        known = json.loads(MEMORY.read_text("utf-8"))
+    except (OSError, ValueError):
         return {}
+    return known if isinstance(known, dict) else {}
+
+
+def _recall(chapter: int) -> dict[str, str]:
+    states = _memory().get(str(chapter))
+    known = states.items() if isinstance(states, dict) else ()
+    return {q: state for q, state in known if re.match("passed$|tried", str(state))}
 
 
 def _remember(chapter: int, state: dict[str, str]) -> None:
     """Beside what other sets remember. Where a folder cannot be written to, this kernel alone knows."""
     try:
-        known = json.loads(MEMORY.read_text("utf-8")) if MEMORY.exists() else {}
-        MEMORY.write_text(json.dumps(known | {str(chapter): state}), "utf-8")
-    except (OSError, ValueError, TypeError):
+        MEMORY.write_text(json.dumps(_memory() | {str(chapter): state}), "utf-8")
+    except OSError:
         pass
 
 

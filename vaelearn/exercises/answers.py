@@ -60,7 +60,9 @@ def examine(check, namespace: dict, seed: int | None = None, part: str = "", pub
             raise failed[part]
     elif failed:
         first = next(iter(failed.values()))
-        wrong = Wrong(str(first), blank=all(wrong.blank for wrong in failed.values()))
+        more = len({str(wrong) for wrong in failed.values() if not wrong.blank} - {str(first)})
+        tail = {0: "", 1: " One more thing is wrong."}.get(more, f" {more} more things are wrong.")
+        wrong = Wrong(f"{first}{tail}", blank=all(wrong.blank for wrong in failed.values()))
         wrong.failed = tuple(failed)
         raise wrong
 
@@ -174,6 +176,7 @@ class Answer:
     """What the learner defined as `name`. Calling it calls the learner's function."""
 
     closed: tuple[str, ...] = ()
+    answered = False  # at an earlier call
     seed = 0  # of the next call; each has its own, so that repeated calls draw new samples
 
     def __init__(self, name: str, namespace: dict):
@@ -198,7 +201,17 @@ class Answer:
                 raise wrong from None
 
     def __call__(self, *args, **kwargs):
-        return self.run(call, *args, **kwargs)
+        try:
+            result = self.run(call, *args, **kwargs)
+        except Wrong as wrong:
+            if wrong.blank and self.answered:
+                given = ", ".join(map(_shown, args))
+                raise Wrong(
+                    f"`{self.name}` returned nothing for the arguments {given}. With others it did not."
+                ) from None
+            raise
+        self.answered = True
+        return result
 
     @property
     def value(self):
@@ -232,6 +245,15 @@ def describe(value) -> str:
         return f"a tensor of shape {tuple(value.shape)}"
     kind = type(value).__name__
     return f"{'an' if kind[0] in 'aeiouAEIOU' else 'a'} {kind}"
+
+
+def _shown(value) -> str:
+    """An argument, short."""
+    if isinstance(value, torch.Tensor) and (value.dim() != 1 or len(value) > 10):
+        return describe(value)
+    if isinstance(value, torch.Tensor):
+        return f"[{', '.join(map(_shown, value.tolist()))}]"
+    return f"{value:.4g}" if isinstance(value, float) else f"{value!r:.40}"
 
 
 def _explain(error: BaseException) -> str:

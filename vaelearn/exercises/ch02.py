@@ -341,6 +341,11 @@ def q6(best_sigma2, fresh):
     def rest(k):  # eigenvalues left over by k latents
         return float(eigenvalues[k:].sum())
 
+    def alive(sentence, k, beta):  # the mistake of k latents, also where they cannot be that many
+        left = data_dim - beta * k
+        negative = f" And {k} cannot be: D − βk is negative, and so would be the variance."
+        return {sentence + negative * (left < 0): rest(k) / left} if left else {}
+
     for regime in ("one", "some", "many", "below", "none"):
         while True:
             eigenvalues = torch.exp(fresh.uniform(-2, 2, data_dim)).sort(descending=True).values
@@ -363,17 +368,14 @@ def q6(best_sigma2, fresh):
             if clear and (k == 0 if regime == "none" else 0 < k and k not in others and k * beta < data_dim):
                 break
         ppca = rest(latent_dim) / (data_dim - latent_dim)
+
         mistakes = {
             "that is pPCA's σ², the answer at β = 1.": ppca,
             "that is pPCA's σ² divided by β. β does not only rescale the noise: log σ² is not multiplied by "
             "it.": ppca / beta,
             "that is pPCA's σ² times β.": ppca * beta,
             "that is βσ², the noise of the equivalent model with β = 1; σ² was asked for.": beta * truth,
-            "all latents are taken to be alive there. Which of them does β kill?": (
-                rest(latent_dim) / (data_dim - beta * latent_dim)
-                if data_dim != beta * latent_dim
-                else math.inf
-            ),
+            **alive("all latents are taken to be alive there. Which of them does β kill?", latent_dim, beta),
             "the latents alive are the right ones, but β is missing where σ² is set.": (
                 rest(k) / (data_dim - k)
             ),
@@ -388,10 +390,9 @@ def q6(best_sigma2, fresh):
             "that is σ, and σ² was asked for.": truth**0.5,
         }
         for j in range(latent_dim):
-            if j != k and j * beta != data_dim:
-                mistakes[f"{j} latents are taken to be alive there; at this optimum there are {k}."] = rest(
-                    j
-                ) / (data_dim - beta * j)
+            if j != k:
+                there = f"{j} latents are taken to be alive there; at this optimum there are {k}."
+                mistakes |= alive(there, j, beta)
         listed = ", ".join(f"{e:.3g}" for e in eigenvalues.tolist())
         what = f"best_sigma2([{listed}], {latent_dim}, β = {beta:.2f})"
         expect.close(best_sigma2(eigenvalues, latent_dim, beta), truth, what, mistakes, 1e-4)

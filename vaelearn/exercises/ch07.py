@@ -341,9 +341,14 @@ def q5(every_group, shuffled, fresh):
         expect.close(every_group(odd, K), every(odd, K), f"every_group of {N + 1} samples, K = {K}")
 
     with expect.part("shuffled"):
-        scale = float(splits.abs().max())
+        scale, swapped = float(splits.abs().max()), every_split(log_w, M)
+        shifts = 0, math.log(M / K)  # log M comes off, or log K
         for _ in range(4):
             once = _per_point(shuffled(log_w, K, 1), B, f"shuffled(log_w, {K}, 1)")
+            expect.that(
+                all(float((once - shift - swapped).abs().amin(0).max()) > 1e-4 * scale for shift in shifts),
+                f"shuffled(log_w, {K}, 1): K and M are swapped: M groups of K, not K groups of M.",
+            )
             expect.that(
                 float((once - splits).abs().amin(0).max()) < 1e-4 * scale,
                 f"shuffled(log_w, {K}, 1) is not the MIWAE of any split of the {N} samples. In a split every "
@@ -384,6 +389,11 @@ def q6(thin, added_noise, fresh):
             draws.shape == (N, B * R),
             f"thin should return W for every share, {(N, B * R)} here; it has shape {tuple(draws.shape)}.",
         )
+        sums, count = draws.nansum(0), (draws.nan_to_num() != 0).sum(0)
+        expect.that(
+            not (count.unique().numel() > 1 and (sums[count > 0] - 1).abs().max() < 1e-4),
+            "the counts that thin keeps were rescaled to sum to 1; then their mean is no longer the share.",
+        )
         expect.that(
             bool(draws.isfinite().all()),
             "thin gives values that are not finite: a share of 0 has π = 0, and 0/0 is no number.",
@@ -408,6 +418,7 @@ def q6(thin, added_noise, fresh):
                 "that is 1/π: the share itself is missing.": torch.where(pi > 0, 1 / pi, 0),
                 "it is multiplied by π, not divided.": pi * shares,
                 "it counts 1: that is a vote, not a share.": (pi > 0).double(),
+                "it counts 1/c always: π is min(1, c·a), and never above 1.": (pi > 0).double() / c,
             },
         )
         # With coins of their own the kept are pairwise uncorrelated, within a data point and between two.
@@ -423,6 +434,9 @@ def q6(thin, added_noise, fresh):
             "added_noise",
             {
                 "a 0 for a share of 0, please: it is 0/0 here.": truth * math.nan,
+                "π is min(1, c·a), and never above 1: a share beyond 1/c adds nothing.": (
+                    shares * (1 / c - shares) * lengths**2
+                ).sum(0),
                 "the lengths are squared in a variance.": torch.where(
                     pi > 0, (1 / pi - 1) * shares**2 * lengths, 0
                 ).sum(0),

@@ -20,6 +20,15 @@ def refuses(answer, *args) -> bool:
     return False
 
 
+def allowed(answer, *args, message: str):
+    """What the answer returns; Wrong(message) where it raises ValueError."""
+    try:
+        return answer(*args)
+    except Wrong as wrong:
+        expect.that("ValueError" not in wrong.raised, message)
+        raise
+
+
 def squares(z, y):
     return (z[:, None] - y).square().sum(-1)
 
@@ -81,14 +90,10 @@ def q2(weights, fresh):
         (0.0, price[1], "0 is not negative, and where information is free we have the WAE's weights"),
     ):
         what = f"weights({a:.2f}, {b:.2f})"
-        try:
-            pair = weights(a, b)
-        except Wrong as wrong:
-            expect.that("ValueError" not in wrong.raised, f"{what} is allowed: {why}.")
-            raise
+        pair = allowed(weights, a, b, message=f"{what} is allowed: {why}.")
         pair = expect.parts(pair, 2, f"{what} should be a pair (u, w).")
         expect.close(
-            [torch.as_tensor(value).item() for value in pair],
+            [expect.number(value, f"{name}, of {what},") for value, name in zip(pair, "uw", strict=True)],
             torch.tensor([a, b - a]).double(),
             what,
             {
@@ -98,6 +103,7 @@ def q2(weights, fresh):
                     [1 - a, b]
                 ).double(),
                 "the first is α. The factor of the KL is 1 − α.": torch.tensor([1 - a, b - a]).double(),
+                "a is the price 1 − α, not α.": torch.tensor([1 - a, a + b - 1]).double(),
                 "the second is right if 1 − α is 1, as in the ELBO. Here u pays for another part of the "
                 "mismatch.": torch.tensor([a, b - 1]).double(),
                 "u + w is the price of mismatch: which of them must be taken off?": torch.tensor(
@@ -243,6 +249,9 @@ def q4(infovae_loss, fresh):
         ("", weight),
         ("the divergence's weight is α + λ − 1, not λ.", lam),
         ("the divergence's weight has the wrong sign.", -weight),
+        ("the divergence's weight is α + λ − 1; the 1 is missing.", alpha + lam),
+        ("the divergence's weight is α + λ − 1; α is missing.", lam - 1),
+        ("the divergence's weight is α + λ − 1; α has the wrong sign.", lam - alpha),
     )
     wrong = {}
     for about_h, width in widths:
@@ -278,6 +287,16 @@ def q4(infovae_loss, fresh):
             "infovae_loss must raise a ValueError at α = 0, λ = 0.001: the divergence's weight would be "
             "−0.999, and training could reward a mismatch.",
         )
+        for a, b, why in (
+            (0.0, 1.0, "the divergence's weight is 0, not negative. That is the plain ELBO"),
+            (1.5, 1.0, "only the divergence's weight counts, and it is 1.5"),
+            (-0.5, 3.0, "only the divergence's weight counts, and it is 1.5. The KL counts 1.5 times too"),
+        ):
+            at = f"α = {a}, λ = {b}"
+            message = f"infovae_loss must not raise a ValueError at {at}: {why}."
+            value = allowed(infovae_loss, nothing, nothing, z, y, a, b, message=message)
+            with expect.part(*q4.parts, else_failed=True):
+                expect.close(value, (a + b - 1) * estimate(z, y), f"the loss at {at}, with no other terms")
 
 
 def _first(*bugs):

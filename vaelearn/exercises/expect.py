@@ -71,13 +71,16 @@ def number(value, what: str) -> float:
 def close(value, truth, what: str, mistakes: Mistakes | None = None, tolerance: float = 1e-5) -> None:
     """`value` is `truth`, up to `tolerance` (float32: 1e-4) relative to its largest entry, if that is not 0.
 
-    Lists and numbers count as tensors; axes of length one are no difference.
+    Lists count as tensors, and a number may have axes of length one. Elsewhere such an axis is a mistake:
+    (B,) + (B, 1) is (B, B).
     """
     truth = torch.as_tensor(truth, dtype=torch.float64).detach()
     value, tolerance = _numbers(value, what, tolerance)
     fits = _squeezed(value.shape) == _squeezed(truth.shape)
     # Only a mistake may be nan; so may a truth that is computed from an answer, and that proves nothing.
     if fits and not value.isnan().any() and _near(value, truth, tolerance):
+        came, wanted = tuple(value.shape), tuple(truth.shape)
+        that(came == wanted or not wanted, f"{what} is right, but for its shape: {came}, and not {wanted}.")
         return
     for sentence, other in (mistakes or {}).items():
         if _near(value, torch.as_tensor(other, dtype=torch.float64), tolerance):
