@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+import torch
 from filelock import FileLock
 
 ROOT = Path(__file__).parents[1]
@@ -24,10 +25,15 @@ HOW_TO_GET_CHROMIUM = (
 )
 
 # Formulas typeset and fitted to their boxes. On a machine at its limit that takes longer than any timeout.
-AT_REST = """() => new Promise(done => {
-  const look = () => "fitted" in document.documentElement.dataset ? done() : setTimeout(look, 20);
-  look();
-})"""
+FITTED = '"fitted" in document.documentElement.dataset'
+
+
+@pytest.fixture(autouse=True)
+def dtype_as_it_was():
+    """A test may run a chapter's or a set's cells, and those choose a default dtype for all that follows."""
+    before = torch.get_default_dtype()
+    yield
+    torch.set_default_dtype(before)
 
 
 def build_book(out, *options):
@@ -120,7 +126,7 @@ def visit(browser, site):
             page.on("pageerror", lambda error: problems.append(f"script: {error}"))
             page.on("requestfailed", lambda request: problems.append(f"failed: {request.url}"))
             page.goto(f"{site[by]}/{name}.html{query}", wait_until="load")
-            page.evaluate(AT_REST)
+            page.wait_for_function(FITTED, timeout=0)  # unlike evaluate, it outlives a page that leads on
             yield page, problems
 
     return visit

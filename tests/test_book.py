@@ -7,7 +7,7 @@ from functools import cache
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from conftest import AT_REST, ROOT
+from conftest import FITTED, ROOT
 
 bs4 = pytest.importorskip("bs4")
 
@@ -209,7 +209,7 @@ def test_a_guess_is_remembered_and_stands_beside_the_answer(desktop):
     page, problems = desktop
     page.locator(".predict textarea").first.fill("About two.")
     page.reload(wait_until="load")
-    page.evaluate(AT_REST)
+    page.wait_for_function(FITTED, timeout=0)
     page.get_by_role("button", name="I wrote it down: show").first.click()
     assert page.locator(".vl-guess").first.inner_text() == "You guessed: About two."
     assert not problems
