@@ -14,7 +14,7 @@ from vaelearn.divergences import mmd
 from vaelearn.networks import GaussianNet
 from vaelearn.objectives import BetaVAE, InfoVAE
 
-from .table import SHORT, Table, test_images
+from .table import Table, short, test_images
 
 DIGITS = {
     "data": "digits",
@@ -30,7 +30,7 @@ DIGITS = {
     "binarize": True,
     "seeds": 8,
     "test_images": 250,
-    "samples": 20,  # of z for the reconstruction, and for the ELBO's own codes
+    "samples": 20,  # of z for the reconstruction
     "reference": 400,
     "labels_a_class": 10,
     "images": 1000,  # drawn from the model, for the frequencies of the classes
@@ -44,7 +44,7 @@ METHODS = {
     "β-VAE, β = ½": BetaVAE(0.5),
     "β-VAE, β = 0.2": BetaVAE(0.2),
 }
-PROTOCOLS = {"digits": DIGITS, "short": DIGITS | SHORT | {"start_epochs": 3, "images": 50}}
+PROTOCOLS = {"digits": DIGITS, "short": short(DIGITS, start_epochs=3, images=50)}
 
 
 class Collapse(Table):
@@ -59,7 +59,7 @@ class Collapse(Table):
         model = self.build(method, data, protocol)
         first = protocol | {"epochs": protocol["start_epochs"]}
         train(model, BetaVAE(protocol["start_beta"]), part="-start", protocol=first)
-        train(model, self.methods[method])
+        train(model, self.objective(method, protocol))
         torch.manual_seed(0)
         return self.measure(model, data, protocol)
 

@@ -15,7 +15,7 @@ import vaelearn as vl
 from vaelearn.divergences import MMD, Adversarial, Stein
 from vaelearn.objectives import AAE, ELBO, WAE, InfoVAE
 
-from .table import SHORT, Table, test_images
+from .table import Table, short, test_images
 
 DIVERGENCES = {
     "MMD": lambda latent_dim: MMD(),
@@ -59,7 +59,7 @@ METHODS = {
 PROTOCOLS = {
     "digits": DIGITS,
     # A weight is a number on its way to one line: of each divergence one will do.
-    "short": DIGITS | SHORT | {"judge_steps": 100, "methods": [*ONE_WEIGHT, "WAE 100", "AAE 100"]},
+    "short": short(DIGITS, judge_steps=100, methods=[*ONE_WEIGHT, "WAE 100", "AAE 100"]),
     "longer": DIGITS | {"epochs": 900, "methods": ONE_WEIGHT},
     "mnist": {
         "data": "mnist",

@@ -15,7 +15,7 @@ import vaelearn as vl
 from vaelearn.divergences import MMD
 from vaelearn.objectives import ELBO, InfoVAE
 
-from .table import SHORT, Table, test_images
+from .table import Table, short, test_images
 
 COMMON = {
     "data": "digits",
@@ -31,11 +31,10 @@ COMMON = {
 }
 OBJECTIVES = {"ELBO": ELBO(kl="analytic"), "MMD 100": InfoVAE(0.0, 100.0, MMD())}
 METHODS = {f"{name}, {n} images": (name, n) for n, name in product((50, 200, 1297), OBJECTIVES)}
-SHORT = {"steps": 30} | {key: SHORT[key] for key in ("test_images", "seeds")}
 PROTOCOLS = {
     "once": COMMON | {"binarize": False},
     "anew": COMMON | {"binarize": True},
-    "short": COMMON | SHORT | {"binarize": False},
+    "short": short(COMMON, steps=30, binarize=False),
 }
 
 
@@ -44,7 +43,7 @@ class Few(Table):
         return OBJECTIVES[self.methods[method][0]]
 
     def run(self, method, seed, data, protocol, train):
-        name, n = self.methods[method]
+        _, n = self.methods[method]
         chosen = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))[:n]
         grey = data.train[chosen]
         once = vl.data.binarize(grey, torch.Generator().manual_seed(seed))
@@ -52,7 +51,7 @@ class Few(Table):
         torch.manual_seed(seed)
         model = self.build(method, data, protocol)
         own = grey if protocol["binarize"] else once
-        train(model, OBJECTIVES[name], data=own, protocol=protocol | {"epochs": epochs})
+        train(model, self.objective(method, protocol), data=own, protocol=protocol | {"epochs": epochs})
         torch.manual_seed(0)
         return self.measure(model, once, data, protocol)
 

@@ -12,7 +12,7 @@ import torch
 import vaelearn as vl
 from vaelearn.objectives import CIWAE, ELBO, IWAE, MIWAE, DReG
 
-from .table import SHORT, Table, test_images
+from .table import Table, short, test_images
 
 COMMON = {
     "data": "digits",
@@ -40,7 +40,7 @@ METHODS = {
 PROTOCOLS = {
     "digits": {"decoder": "IWAE"} | COMMON,
     "vae-digits": {"decoder": "ELBO", "methods": ["its own"]} | COMMON,
-    "short": {"decoder": "IWAE"} | COMMON | SHORT,
+    "short": short({"decoder": "IWAE"} | COMMON),
 }
 
 

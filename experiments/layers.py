@@ -10,7 +10,7 @@ import torch
 import vaelearn as vl
 from vaelearn.objectives import ELBO, IWAE
 
-from .table import SHORT, Table, test_images
+from .table import Table, short, test_images
 
 DIGITS = {
     "data": "digits",
@@ -38,7 +38,7 @@ METHODS = {
     "IWAE 5, 2 layers": IWAE(K=5),
     "IWAE 50, 2 layers": IWAE(K=50),
 }
-PROTOCOLS = {"digits": DIGITS, "short": DIGITS | SHORT}
+PROTOCOLS = {"digits": DIGITS, "short": short(DIGITS)}
 
 
 class Layers(Table):

@@ -8,7 +8,7 @@ import torch
 import vaelearn as vl
 from vaelearn.objectives import ELBO, STL
 
-from .table import SHORT, Table, test_images
+from .table import Table, short, test_images
 
 DIGITS = {
     "data": "digits",
@@ -24,8 +24,7 @@ DIGITS = {
     "samples": 1000,  # of z for the ELBO
 }
 METHODS = {"sampled": ELBO(), "analytic KL": ELBO(kl="analytic"), "STL": STL()}
-SHORT = {key: SHORT[key] for key in ("epochs", "test_images", "seeds")}
-PROTOCOLS = {"digits": DIGITS, "short": DIGITS | SHORT}
+PROTOCOLS = {"digits": DIGITS, "short": short(DIGITS)}
 
 
 class Pathwise(Table):

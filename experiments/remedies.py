@@ -10,7 +10,7 @@ Real MNIST is read as `vl.data.load("mnist")` reads it.
 import vaelearn as vl
 from vaelearn.objectives import CIWAE, ELBO, IWAE, MIWAE, PIWAE
 
-from .table import SHORT, Table, test_images
+from .table import Table, short, test_images
 
 COMMON = {"batch_size": 100, "lr_first": 1e-3, "lr_last": 1e-4, "binarize": True, "K": 64, "reference": 5000}
 DIGITS = {
@@ -43,7 +43,7 @@ PROTOCOLS = {
     "digits": DIGITS | {"methods": FIVE},
     "beta": DIGITS | {"seeds": 3, "methods": [OTHER_BETA]},
     "mnist": MNIST | {"methods": FIVE},
-    "short": DIGITS | SHORT | {"methods": FIVE},
+    "short": short(DIGITS, methods=FIVE),
 }
 
 

@@ -32,6 +32,11 @@ OF_THE_TABLE = ("seeds", "methods")  # which runs there are; all other settings 
 SHORT = {"epochs": 3, "test_images": 50, "reference": 200, "seeds": 1}
 
 
+def short(protocol: dict, **own) -> dict:
+    """The short form of a protocol: SHORT's in place of those of its settings, and `own`."""
+    return protocol | {name: value for name, value in SHORT.items() if name in protocol} | own
+
+
 class Protocol(dict):
     """Settings that know which of them were read: one that decides nothing must not stand in a table."""
 

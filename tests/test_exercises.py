@@ -1,6 +1,5 @@
 """The graded exercises: sources and what is built of them, every check, every natural wrong answer."""
 
-import importlib.util
 import inspect
 import itertools
 import math
@@ -26,10 +25,7 @@ QUESTIONS = [(name, q) for name in SETS for q in Grader(int(name[:2])).questions
 
 @cache
 def module(name: str, part: str):
-    spec = importlib.util.spec_from_file_location(f"{part}_{name}", SETS[name] / f"{part}.py")
-    loaded = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(loaded)
-    return loaded
+    return assign.module(SETS[name], part)
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ solutions) and hidden.py (the teacher's checks). From it come
     _build/exercises/NN/                   Otter's output: solved notebook and test files
 """
 
+import importlib.util
 import re
 import shutil
 import sys
@@ -54,6 +55,14 @@ WHOLE = "## The whole set\n\nWhat has passed, what is left, and the points."
 def sets() -> list[Path]:
     """The folders of the sets, in the order of the chapters."""
     return sorted(path.parent for path in EXERCISES.glob("[0-9][0-9]_*/source.py"))
+
+
+def module(folder: Path, part: str):
+    """What a set's `part`.py defines: its hidden checks, or its wrong answers."""
+    spec = importlib.util.spec_from_file_location(f"{part}_{folder.name}", folder / f"{part}.py")
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
 
 
 def test_cases(chapter: int, question: str, hidden: str) -> list[str]:

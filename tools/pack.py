@@ -8,7 +8,6 @@ as a learner is told of them. Learners get neither page with the package, nor wi
 """
 
 import html
-import importlib.util
 import re
 import shutil
 from pathlib import Path
@@ -18,7 +17,7 @@ import nbformat
 from bs4 import BeautifulSoup
 from nbconvert.filters import markdown2html
 
-from tools.assign import EXERCISES, ROOT, sets
+from tools.assign import EXERCISES, ROOT, module, sets
 from vaelearn.exercises import Grader, Wrong, examine, typeset
 
 OUT = ROOT / "_build" / "pack"
@@ -73,9 +72,7 @@ def skipped(folder: Path) -> list[str]:
 
 def mistakes(folder: Path) -> str:
     """What the set's wrong answers are told, by question, as HTML."""
-    spec = importlib.util.spec_from_file_location("wrong", folder / "wrong.py")
-    module, grader = importlib.util.module_from_spec(spec), Grader(int(folder.name[:2]))
-    spec.loader.exec_module(module)
+    grader = Grader(int(folder.name[:2]))
     student = nbformat.read(EXERCISES / "student" / f"{folder.name}.ipynb", as_version=4)
     cells = [next(cell.source for cell in student.cells if cell.cell_type == "code")]
     pages = [str(grader.solution(question, untried=True)) for question in grader.questions]
@@ -83,7 +80,7 @@ def mistakes(folder: Path) -> str:
     answers = {}
     exec("\n".join(cells), answers)
     said = {question: {} for question in grader.questions}
-    for n, wrong in enumerate(module.wrong):
+    for n, wrong in enumerate(module(folder, "wrong").wrong):
         try:
             examine(getattr(grader.checks, wrong.question), answers | wrong.answers, 1 + n % 3)
         except Wrong as told:
