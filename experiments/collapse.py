@@ -14,7 +14,7 @@ from vaelearn.divergences import mmd
 from vaelearn.networks import GaussianNet
 from vaelearn.objectives import BetaVAE, InfoVAE
 
-from .table import Table, short, test_images
+from .table import Table, as_text, short, test_images
 
 DIGITS = {
     "data": "digits",
@@ -92,13 +92,9 @@ class Collapse(Table):
 
 
 def draws(images: torch.Tensor, seen: tuple[torch.Tensor, torch.Tensor]) -> dict:
-    """How often each class is drawn, by a classifier of the training images; and ten images, as text."""
+    """How often each class is drawn, by a classifier of the training images; and ten images."""
     classes = SVC(C=5).fit(*(part.numpy() for part in seen)).predict(images.numpy())
-    bits = ["".join(str(int(pixel)) for pixel in image) for image in images[:10]]
-    return {
-        "classes": torch.tensor(classes).bincount(minlength=10).tolist(),
-        "drawn": [f"{int(image, 2):x}" for image in bits],
-    }
+    return {"classes": torch.tensor(classes).bincount(minlength=10).tolist(), "drawn": as_text(images[:10])}
 
 
 TABLE = Collapse(METHODS, PROTOCOLS)

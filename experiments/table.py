@@ -27,8 +27,9 @@ import vaelearn as vl
 ROOT = Path(__file__).parents[1]
 ALONE = Lock()  # threads of one process, a Dask worker's for example, would share torch's random state
 OF_THE_TABLE = ("seeds", "methods")  # which runs there are; all other settings say what a run is
-# A short form of each table: every method for three epochs, so that a test can make them all again. If those
-# rows no longer come out, no longer do the long ones: make them again too.
+# A short form of each table: three epochs of every method, or of those that differ by more than a number, so
+# that a test can make them all again. If those rows no longer come out, no longer do the long ones: make them
+# again too.
 SHORT = {"epochs": 3, "test_images": 50, "reference": 200, "seeds": 1}
 
 
@@ -77,7 +78,7 @@ class Run:
 
     @property
     def objective(self) -> str:
-        return " ".join(repr(self.table.objective(self.method, self.settings)).split())
+        return vl.training.name_of(self.table.objective(self.method, self.settings))
 
     @property
     def key(self) -> str:
@@ -131,9 +132,15 @@ class Table:
         """One whole run. train(model, objective) is `train` below with all that is known beforehand."""
         torch.manual_seed(seed)
         model = self.build(method, data, protocol)
-        seconds = train(model, self.objective(method, protocol))
+        start = time.process_time()
+        done = train(model, self.objective(method, protocol))
+        seconds = time.process_time() - start
         torch.manual_seed(0)
-        return self.measure(model, data, protocol) | {"cpu_seconds": round(seconds, 1)}
+        return self.measure(model, data, protocol) | self.watched(done) | {"cpu_seconds": round(seconds, 1)}
+
+    def watched(self, done: vl.training.Run) -> dict:
+        """The columns that come from the training itself; none unless a subclass says so."""
+        return {}
 
     def runs(self, name: str) -> list[Run]:
         protocol = self.protocols[name]
@@ -213,12 +220,9 @@ def _finish(run: Run, device: str, threads: int, progress: bool) -> dict:
 
 def train(
     model, objective, *, data, run: Run, protocol: dict, device: str, progress: bool, part: str = ""
-) -> float:
-    """Train by the protocol; returns CPU seconds.
-
-    part: which training of the run this is, where it has several.
-    """
-    start, (epochs, lr) = time.process_time(), run.table.schedule(protocol)
+) -> vl.training.Run:
+    """Train by the protocol. part: which training of the run this is, where it has several."""
+    epochs, lr = run.table.schedule(protocol)
     done = vl.fit(
         model,
         objective,
@@ -235,7 +239,7 @@ def train(
     )
     if not done.finished:  # an interrupt, which `fit` turns into a warning
         raise KeyboardInterrupt
-    return time.process_time() - start
+    return done
 
 
 @cache
@@ -249,6 +253,11 @@ def test_images(data, count: int) -> tuple[torch.Tensor, torch.Tensor | None]:
     chosen = torch.randperm(len(data.test), generator=generator)[:count]
     labels = None if data.test_labels is None else data.test_labels[chosen]
     return vl.data.binarize(data.test[chosen], generator), labels
+
+
+def as_text(images: torch.Tensor) -> list[str]:
+    """Binary images, a hexadecimal number each: its bits are the pixels."""
+    return [f"{int(''.join(str(int(pixel)) for pixel in image), 2):x}" for image in images]
 
 
 def write(path: Path, text: str) -> None:

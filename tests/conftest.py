@@ -13,6 +13,7 @@ from threading import Thread
 import pytest
 import torch
 from filelock import FileLock
+from joblib import cpu_count
 
 ROOT = Path(__file__).parents[1]
 FLAGS = [
@@ -26,6 +27,12 @@ HOW_TO_GET_CHROMIUM = (
 
 # Formulas typeset and fitted to their boxes. On a machine at its limit that takes longer than any timeout.
 FITTED = '"fitted" in document.documentElement.dataset'
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers():
+    """One process more than cores: many tests wait, for a browser, a kernel or a limit of time."""
+    return cpu_count() + 1
 
 
 @pytest.fixture(autouse=True)

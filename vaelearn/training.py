@@ -304,8 +304,8 @@ def bar(epochs: int, run: Run, progress: bool):
 
 
 def name_of(objective: Objective) -> str:
-    """What the bar and the history call it."""
-    name = getattr(objective, "__qualname__", None) or repr(objective)
+    """What the bar and the history call it, in one line."""
+    name = getattr(objective, "__qualname__", None) or " ".join(repr(objective).split())
     return type(objective).__qualname__ if " at 0x" in name else name
 
 
