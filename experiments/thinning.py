@@ -80,7 +80,7 @@ def chosen(shares, c, draws):
     """What every sample counts when the lots are drawn `draws` times: three ways, (draws, K) each."""
     repeated = shares[:, None].expand(-1, draws)
     index, weight = keep(repeated, c)
-    pi = (c * repeated).clamp(max=1)
+    pi = (repeated / weight.amin(0)).clamp(max=1)  # the least weight of one that is kept is κ
     tries = torch.multinomial(shares, c * draws, replacement=True).view(draws, c)
     return {
         "keep": torch.zeros(len(shares), draws).scatter_add_(0, index, weight).T,
