@@ -78,6 +78,9 @@ bench: $(READY) $(if $(PEERS),$(PEERS_READY)) ## time a training step against it
 	@MALLOC_TRIM_THRESHOLD_=2000000000 MALLOC_MMAP_THRESHOLD_=1000000000 \
 	  $(if $(PEERS),.peers/bin/python,$(PY)) -m benchmarks.$(if $(PEERS),peers,speed) $(BENCH_FLAGS)
 
+sweep: $(READY) ## does each claim hold under other seeds? make sweep SEEDS=5 (THREADS=1 CHAPTER=book/01_....ipynb)
+	@$(PY) tools/sweep.py --seeds $(or $(SEEDS),5) --threads $(or $(THREADS),1) $(CHAPTER)
+
 execute: $(READY) ## run the chapters again and store their outputs (one: CHAPTER=book/01_....ipynb)
 	@OMP_NUM_THREADS=1 $(PY) -m jupyter nbconvert --to notebook --execute --inplace \
 	  --NotebookExporter.preprocessors=nbconvert.preprocessors.CoalesceStreamsPreprocessor \

@@ -33,6 +33,16 @@ def test_unknown_names_are_an_attribute_error():
         _ = vl.magic
 
 
+def test_every_command_that_is_declared_or_told_has_its_rule_and_is_listed():
+    root = Path(__file__).parents[1]
+    makefile = (root / "Makefile").read_text(encoding="utf8")
+    listed = {*re.findall(r"^([a-z]+):.*## ", makefile, re.MULTILINE)}
+    assert listed == {*re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)[1].split()}
+    pages = [*root.glob("*.md"), *(root / "book").glob("*.md"), *(root / "tools").glob("*.py")]
+    told = {word for page in pages for word in re.findall(r"`make ([a-z]+)", page.read_text(encoding="utf8"))}
+    assert told <= listed
+
+
 def test_the_readmes_example_runs():
     readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf8")
     example = re.search(r"```python\n(.*?)```", readme, re.DOTALL)[1]
