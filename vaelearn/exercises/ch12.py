@@ -231,7 +231,7 @@ def q5(leave_one_out, jackknife, fresh):
             without(deep),
             "leave_one_out where one weight is 60 nats above the others",
             {
-                "1 − w̃ has no digits left for the largest weight. Sum its others for themselves.": torch.where(
+                "1 − w̃ has no digits left for the largest weight: sum its others.": torch.where(
                     deep == deep.max(0).values, -math.inf, without(deep)
                 ),
                 "every weight underflowed to 0. Take the largest out before `exp`.": torch.full(
