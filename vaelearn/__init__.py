@@ -22,6 +22,7 @@ from . import (
     networks,
     objectives,
     toy,
+    trained,
     training,
 )
 from .training import fit
@@ -42,6 +43,7 @@ __all__ = [
     "objectives",
     "plots",
     "toy",
+    "trained",
     "training",
     "widgets",
 ]
