@@ -4,6 +4,7 @@ python -m experiments                              # which tables there are, and
 python -m experiments layers                       # all protocols of a table
 python -m experiments layers digits --jobs 4       # one, four runs at a time
 python -m experiments layers --scheduler tcp://host:8786
+python -m experiments iwae mnist-40 --weights "VAE 1, 1 layer"    # and keep that method's first model
 """
 
 import argparse
@@ -67,6 +68,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="of each run")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, mps, or auto")
     parser.add_argument("--scheduler", help="the address of a Dask scheduler: its workers train")
+    parser.add_argument("--weights", action="append", default=[], help="methods whose first model is kept")
     arguments = parser.parse_args()
     if arguments.table is None:
         for table in known.values():
@@ -81,6 +83,9 @@ def main() -> None:
         options = {"device": arguments.device, "threads": arguments.threads}
         errors += complete(table, name, arguments.scheduler, arguments.jobs, **options)
         print(table.text(name))
+        for run in table.finished(name):
+            if run.method in arguments.weights and run.seed == 0:
+                print(table.keep_weights(run))
     if errors:
         raise SystemExit(
             "\n".join([*errors, f"{len(errors)} runs failed; the same command tries them again."])

@@ -1,7 +1,8 @@
 """Burda et al. 2016, tables 1 and 3, by their recipe at shorter lengths: chapter 12's first table.
 
-    python -m experiments iwae mnist-13         # nine cells for 13 epochs
+    python -m experiments iwae mnist-13         # one stochastic layer, 13 epochs; mnist-13-deep: two layers
     python -m experiments iwae mnist-40         # and so on: 40, 121, 364 epochs, fewer cells each time
+    python -m experiments iwae mnist-40 --weights "IWAE 50 thinned, 1 layer"    # and keep this model
 
 Their schedule has stages i = 0 … n of 3^i epochs at the rate 10^(−3 − i/n), with n = 7: 3,280 epochs. Ours
 have a smaller n, and begin and end at the same rates. "IWAE 50, 1 layer" names the objective, its K and the
@@ -13,7 +14,7 @@ import torch
 import vaelearn as vl
 from vaelearn.objectives import ELBO, IWAE, Thinned
 
-from .table import Table, test_images
+from .table import Table, load, short, test_images
 
 METHODS = {
     f"{name}, {layers}": objective
@@ -27,8 +28,9 @@ METHODS = {
         "IWAE 50 thinned": Thinned(IWAE(K=50), c=4),
     }.items()
 }
-CHEAP = ["VAE 1, 1 layer", "VAE 5, 1 layer", "IWAE 5, 1 layer", "IWAE 50 thinned, 1 layer"]
+SHALLOW = ["VAE 1, 1 layer", "VAE 5, 1 layer", "IWAE 5, 1 layer", "IWAE 50 thinned, 1 layer"]
 DEEP = ["VAE 1, 2 layers", "IWAE 5, 2 layers", "IWAE 50 thinned, 2 layers"]
+PAIR = ["VAE 1, 1 layer", "IWAE 5, 1 layer"]
 COMMON = {
     "hidden": [[200, 200], [100, 100]],
     "latent_dims": {"1 layer": [50], "2 layers": [100, 50]},
@@ -42,24 +44,35 @@ COMMON = {
     "threshold": 0.01,
 }
 MNIST = {"data": "mnist", "binarize": True} | COMMON
-STATIC = {"data": "mnist-static", "binarize": False} | COMMON
+STATIC = {"data": "mnist-static", "binarize": False, "also": "mnist"} | COMMON
+DIGITS = MNIST | {
+    "data": "digits",
+    "hidden": [[32, 32], [16, 16]],
+    "latent_dims": {"1 layer": [8], "2 layers": [8, 4]},
+    "also": "digits",
+}
 PROTOCOLS = {
-    "mnist-13": MNIST | {"stages": 3, "methods": [*CHEAP, "VAE 50, 1 layer", "IWAE 50, 1 layer", *DEEP]},
-    "mnist-40": MNIST | {"stages": 4, "methods": [*CHEAP, *DEEP]},
-    "mnist-121": MNIST | {"stages": 5, "methods": CHEAP},
-    "mnist-364": MNIST | {"stages": 6, "methods": ["VAE 1, 1 layer", "IWAE 5, 1 layer"]},
-    "mnist-static-13": STATIC | {"stages": 3, "methods": ["VAE 1, 1 layer", "IWAE 5, 1 layer"]},
-    "mnist-static-40": STATIC | {"stages": 4, "methods": ["VAE 1, 1 layer", "IWAE 5, 1 layer"]},
+    "mnist-13": MNIST | {"stages": 3, "methods": [*SHALLOW, "VAE 50, 1 layer", "IWAE 50, 1 layer"]},
+    "mnist-13-seeds": MNIST | {"stages": 3, "methods": PAIR, "seeds": 3},
+    "mnist-13-deep": MNIST | {"stages": 3, "methods": DEEP},
+    "mnist-40": MNIST | {"stages": 4, "methods": SHALLOW},
+    "mnist-40-deep": MNIST | {"stages": 4, "methods": DEEP},
+    "mnist-121": MNIST | {"stages": 5, "methods": SHALLOW},
+    "mnist-364": MNIST | {"stages": 6, "methods": PAIR},
+    "mnist-static-13": STATIC | {"stages": 3, "methods": PAIR},
+    "mnist-static-40": STATIC | {"stages": 4, "methods": PAIR},
+    "short": short(DIGITS, stages=2, methods=[*SHALLOW[1:], DEEP[1]]),
 }
 
 
 class IWAETable(Table):
-    def build(self, method, data, protocol):
-        layers, data_dim = method.rpartition(", ")[2], data.train.shape[1]
-        hidden, latent_dims = protocol["hidden"], protocol["latent_dims"][layers]
+    def shape(self, method, data, protocol):
+        """The kind of model, and what its `mlp` is called with."""
+        layers, own = method.rpartition(", ")[2], {"data_dim": data.train.shape[1]}
+        hidden, dims = protocol["hidden"], protocol["latent_dims"][layers]
         if layers == "2 layers":
-            return vl.models.TwoLayerVAE.mlp(data_dim, latent_dims, hidden)
-        return vl.models.VAE.mlp(data_dim, latent_dims[0], hidden[0])
+            return vl.models.TwoLayerVAE, own | {"latent_dims": dims, "hidden": hidden}
+        return vl.models.VAE, own | {"latent_dim": dims[0], "hidden": hidden[0]}
 
     def schedule(self, protocol):
         n = protocol["stages"] - 1
@@ -69,18 +82,28 @@ class IWAETable(Table):
 
     def measure(self, model, data, protocol):
         x, _ = test_images(data, protocol["test_images"])
-        nll = -vl.metrics.log_likelihood(model, x, protocol["reference"])
         dims = getattr(model, "latent_dims", (model.latent_dim,))
         active = vl.metrics.active_units(model, x, protocol["threshold"]).split(dims)
         with torch.no_grad():
             log_w = model.draw(x, (50, 1)).log_w
-        return {
-            "nll": round(nll.mean().item(), 3),
-            # Twenty groups of test images, the same in every run: what a difference of two owes to them.
-            "nll_of_groups": [round(part.mean().item(), 3) for part in nll.chunk(20)],
+        columns = {
+            "nll_500": nll(model, x, 500)["nll"],
             "elbo": round(vl.bounds.elbo(log_w).mean().item(), 3),
             "active_units": [int(mask.sum()) for mask in active],
-        }
+        } | nll(model, x, protocol["reference"])
+        if other := protocol.get("also"):  # the test images of another data set
+            x, _ = test_images(load(other), protocol["test_images"])
+            found = nll(model, x, protocol["reference"])
+            columns |= {f"{name}_also": values for name, values in found.items()}
+        return columns
+
+
+def nll(model, x, K):
+    """The mean of −log p̂_K, and that of each of twenty groups of images: a difference of two models on the
+    same images has its error from the groups' differences."""
+    of_image = -vl.metrics.log_likelihood(model, x, K)
+    groups = [round(part.mean().item(), 3) for part in of_image.chunk(20)]
+    return {"nll": round(of_image.mean().item(), 3), "nll_of_groups": groups}
 
 
 TABLE = IWAETable(METHODS, PROTOCOLS)

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -116,8 +117,15 @@ class Table:
         return self.methods[method]
 
     def build(self, method: str, data: vl.data.Dataset, protocol: dict) -> vl.models.LatentVariableModel:
-        """The model before training, a VAE of one layer; torch's random state is that of the seed."""
-        return vl.models.VAE.mlp(data.train.shape[1], protocol["latent_dim"], protocol["hidden"])
+        """The model before training; torch's random state is that of the seed."""
+        kind, arguments = self.shape(method, data, protocol)
+        return kind.mlp(**arguments)
+
+    def shape(self, method: str, data: vl.data.Dataset, protocol: dict) -> tuple[type, dict]:
+        """The kind of the model and what its `mlp` is called with: a VAE of one layer."""
+        data_dim = data.train.shape[1]
+        arguments = {"latent_dim": protocol["latent_dim"], "hidden": protocol["hidden"]}
+        return vl.models.VAE, {"data_dim": data_dim} | arguments
 
     def schedule(self, protocol: dict) -> tuple[int, Callable[[int], float]]:
         """How many epochs, and the rate of each: it falls geometrically from lr_first to lr_last."""
@@ -181,6 +189,17 @@ class Table:
             "runs": [*done.values()],
         }
         write(self.file, json.dumps(self.stored() | {name: block}, indent=1, ensure_ascii=False) + "\n")
+
+    def keep_weights(self, run: Run) -> Path:
+        """Write a trained model beside the table: what is done is read from the run's checkpoint."""
+        data, protocol = load(run.settings["data"]), Protocol(run.settings)
+        torch.manual_seed(run.seed)
+        kind, arguments = self.shape(run.method, data, protocol)
+        model = kind.mlp(**arguments)
+        objective = self.objective(run.method, protocol)
+        train(model, objective, data=data, run=run, protocol=protocol, device="cpu", progress=True)
+        name = "-".join([self.name, *re.findall(r"\w+", run.method.lower())])
+        return vl.trained.save(model, self.file.with_name(name), **arguments)
 
     def text(self, name: str) -> str:
         """The table for the eye: mean and standard error over the seeds, one line a method."""

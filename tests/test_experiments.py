@@ -70,6 +70,18 @@ def test_what_is_there_is_not_trained_again(tiny, trained):
     assert row["versions"]["torch"] == torch.__version__
 
 
+def test_a_kept_model_is_the_one_that_its_row_measured(tiny, monkeypatch):
+    monkeypatch.setattr(command, "tables", lambda: [tiny])
+    monkeypatch.setattr(sys, "argv", ["experiments", "tiny_table", "digits", "--weights", "IWAE"])
+    command.main()
+    (path,) = tiny.file.parent.glob("*.npz")
+    assert path.name.startswith("tiny_table-iwae-")
+    model = vl.trained.load(path)
+    torch.manual_seed(0)
+    again = tiny.measure(model, vl.data.load("digits"), tiny.protocols["digits"])
+    assert again["nll"] == values(tiny)["IWAE", 0]
+
+
 @pytest.mark.parametrize("setting", ["epochs", "K"])
 def test_after_an_edit_no_old_row_stands_under_the_new_protocol(tiny, trained, setting):
     tiny.protocols["digits"]["seeds"] = 1

@@ -60,5 +60,5 @@ def test_a_file_that_is_something_else_executes_nothing(content, tmp_path):
         np.savez(file, **{"about" if content == "pickle" else "a": value})
     path = tmp_path / f"w-{vl.trained._digest(file.getvalue())}.npz"
     path.write_bytes(file.getvalue())
-    with pytest.raises(ValueError, match="holds no weights that `trained.save` wrote"):
+    with pytest.raises(ValueError, match=r"holds no weights that `trained\.save` wrote"):
         vl.trained.load(path)

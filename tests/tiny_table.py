@@ -23,8 +23,8 @@ PROTOCOLS = {
 
 
 class Tiny(Table):
-    def build(self, method, data, protocol):
-        return vl.models.VAE.mlp(data.train.shape[1], 2, (8,))
+    def shape(self, method, data, protocol):
+        return vl.models.VAE, {"data_dim": data.train.shape[1], "latent_dim": 2, "hidden": [8]}
 
     def measure(self, model, data, protocol):
         # A test that ends a worker in the middle of a run needs a middle.

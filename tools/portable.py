@@ -145,7 +145,9 @@ def notebook(chapter, body, address, wheel):
         elif text.strip():
             cells.append(nbformat.v4.new_markdown_cell(re.sub(r"\n{3,}", "\n\n", text.strip())))
     assert next(code, None) is None, "a code cell of the chapter is not on its page"
-    tables = sorted(set(re.findall(r'"(results/[\w-]+\.json)"', "".join(c.source for c in chapter.cells))))
+    tables = sorted(
+        set(re.findall(r'"(results/[\w-]+\.(?:json|npz))"', "".join(c.source for c in chapter.cells)))
+    )
     return with_library(cells, chapter.metadata, address.rsplit("/", 1)[0], wheel, tables)
 
 

@@ -3,7 +3,7 @@
     path = trained.save(model, "results/iwae.npz", data_dim=784, latent_dim=50)   # results/iwae-3f2a91c0.npz
     model = trained.load(path)
 
-The file holds arrays and, as text, which class they belong to and the arguments of its `mlp`. The eight digits
+The file holds arrays and, as text, the class they belong to and the arguments of its `mlp`. The eight digits
 in its name are the beginning of its SHA-256.
 """
 
