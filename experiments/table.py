@@ -194,8 +194,7 @@ class Table:
         """Write a trained model beside the table: what is done is read from the run's checkpoint."""
         data, protocol = load(run.settings["data"]), Protocol(run.settings)
         torch.manual_seed(run.seed)
-        kind, arguments = self.shape(run.method, data, protocol)
-        model = kind.mlp(**arguments)
+        model, (_, arguments) = (f(run.method, data, protocol) for f in (self.build, self.shape))
         objective = self.objective(run.method, protocol)
         train(model, objective, data=data, run=run, protocol=protocol, device="cpu", progress=True)
         name = "-".join([self.name, *re.findall(r"\w+", run.method.lower())])

@@ -17,7 +17,6 @@ from dask.distributed import Client
 
 import vaelearn as vl
 from experiments import __main__ as command
-from experiments import iwae
 from experiments import table as engine
 from tests import tiny_table
 
@@ -163,17 +162,6 @@ def test_an_interrupt_in_a_run_ends_the_command_and_keeps_what_is_done(tiny, mon
     complete(tiny)
     assert done == ["ELBO"]
     assert values(tiny) == expected
-
-
-def test_the_iwae_schedule_at_full_length_is_the_papers():
-    protocol = iwae.PROTOCOLS["mnist-13"]
-    assert iwae.TABLE.schedule(protocol)[0] == 13
-    epochs, rate = iwae.TABLE.schedule(protocol | {"stages": 8})
-    ends = [sum(3**j for j in range(i + 1)) for i in range(8)]
-    assert epochs == ends[-1] == 3280
-    for i, end in enumerate(ends):  # the last epoch of each stage, and the first of the next
-        assert rate(end - 1) == pytest.approx(10 ** (-3 - i / 7))
-        assert end == epochs or rate(end) == pytest.approx(10 ** (-3 - (i + 1) / 7))
 
 
 def test_images_without_labels_will_do():

@@ -218,6 +218,13 @@ def test_the_networks_mirror_each_other_and_start_as_glorot_and_bengio_say():
         assert (layer.bias == 0).all()
 
 
+def test_a_decoder_begins_at_the_means_that_it_is_given():
+    decoder, mean = vl.networks.BernoulliNet(L, (7,), D), torch.linspace(0, 1, D)
+    decoder.start_at(mean)
+    torch.testing.assert_close(decoder(torch.zeros(L)).mean, mean.clamp(0.001, 0.999))  # where features are 0
+    assert decoder.logits.bias.requires_grad
+
+
 def test_any_module_that_returns_a_distribution_will_do_for_an_encoder():
     class Constant(nn.Module):
         def __init__(self):

@@ -68,6 +68,14 @@ class BernoulliNet(nn.Module):
         self.features, width = perceptron(in_dim, hidden, activation)
         self.logits = linear(width, out_dim)
 
+    @torch.no_grad()
+    def start_at(self, mean: Tensor) -> None:
+        """Let training begin near these pixel means (out_dim,): their logits become the output's bias.
+
+        Burda et al. 2016 do so in their code, with the training images' mean and this clamp.
+        """
+        self.logits.bias.copy_(mean.clamp(0.001, 0.999).logit())
+
     def forward(self, condition: Tensor) -> D.Distribution:
         return BernoulliPixels(self.logits(self.features(condition)))
 
