@@ -4,10 +4,10 @@
     python -m experiments iwae mnist-30         # and so on: 30, 100, 300 epochs, fewer cells each time
     python -m experiments iwae mnist-30 --weights "IWAE 50 thinned, 1 layer"    # and keep this model
 
-Their rates fall from 1e-3 to 1e-4 over 3,280 epochs, in eight stages. Ours have less time:
-they fall a little each epoch, from twice that height, the best of four for VAE 1 on validation images after four
-epochs. "IWAE 50, 1 layer" names the objective, its K and the layers; "thinned" back-propagates through four of
-the fifty samples. The decoder's output starts at the mean of the training images, as in their code.
+Their rates fall from 1e-3 to 1e-4 over 3,280 epochs, in eight stages. Ours have less time: they fall a
+little each epoch, from twice that height, the best of four for VAE 1 on validation images after four
+epochs. "IWAE 50, 1 layer" names the objective, its K and the layers; "thinned" back-propagates through four
+of the fifty samples. The decoder's output starts at the mean of the training images, as in their code.
 """
 
 import torch

@@ -9,12 +9,14 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from conftest import FITTED, ROOT
 
+from tools import names
+
 bs4 = pytest.importorskip("bs4")
 
 # Chapters first: so a page has one place in every list below, and pytest opens it once for all its tests.
 CHAPTERS, TEXTS = (sorted(p.stem for p in (ROOT / "book").glob(f"*.{kind}")) for kind in ("ipynb", "md"))
 PAGES = CHAPTERS + TEXTS
-MADE_BY_SPHINX = ["genindex", "index", "prf-prf", "search"]
+MADE_BY_SPHINX = ["genindex", "index", "search"]
 
 every_page = pytest.mark.parametrize("name", PAGES)
 every_chapter = pytest.mark.parametrize("name", CHAPTERS)
@@ -42,6 +44,12 @@ def test_book_builds_without_a_warning(build):
 
 def test_every_source_is_a_page_and_every_page_is_tested(html):
     assert {page.stem for page in html.glob("*.html")} == {*PAGES, *MADE_BY_SPHINX}
+
+
+def test_every_theorem_and_every_figure_is_listed(html):
+    listed = {link.get_text() for link in parse(html, "theorems").select("article li a")}
+    called = {name for name in names.labels().values() if not name.startswith(("(", "Exercise"))}
+    assert len(called) > 100 and called <= listed, called - listed
 
 
 @pytest.mark.parametrize("name", PAGES + MADE_BY_SPHINX)

@@ -188,6 +188,15 @@ def numbers():
     apart = [torch.tensor(row, dtype=f64).std() for row in ([80.9, 81.4, 80.6], [82.6, 83.3, 82.2])]
     found = [gain.mean(), gain.std(), gain.std() / root(3), *apart, root((apart[0] ** 2 + apart[1] ** 2) / 3)]
     said["11.3"] = [f"{n:.4f}" for n in found]
+
+    two = torch.tensor([[80.0, 95, 102, 83], [79, 93, 102, 82]], dtype=f64)
+    off, (one, other) = two[0] - two[1], two.var(1)
+    found = [off.var(), root(off.var() / 4), one, other, root((one + other) / 4)]
+    said["12.1"] = [*(f"{n:.4f}" for n in found), f"{math.ceil(off.var() / 0.01)} images"]
+    best = 0.2 * 3 / (2 * root(math.pi))
+    said["12.2"] = [f"{best:.4f}", f"{85 - best:.4f}"]
+    pair = log(2), (log(3) + log(1)) / 2
+    said["12.3"] = [f"{n:.4f}" for n in (pair[0], log(3), 2 * pair[0], pair[1], 2 * pair[0] - pair[1])]
     return said
 
 

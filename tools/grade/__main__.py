@@ -45,7 +45,7 @@ def main() -> None:
     autograder = args.autograders / f"{args.chapter:02d}" / "autograder"
     tests = sorted(autograder.glob("tests/q*.py"))
     if not tests:
-        parser.error(f"no autograder for chapter {args.chapter}: `make assign` builds those of 1 to 11")
+        parser.error(f"no autograder for chapter {args.chapter}: `make assign` builds those of 1 to 12")
     folder = args.folder.resolve()
     handed = counted(handed_in(folder), args.keep)
     if not handed:
