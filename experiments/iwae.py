@@ -57,9 +57,9 @@ DIGITS = MNIST | {
 PROTOCOLS = {
     "mnist-10": MNIST | {"epochs": 10, "methods": [*THREE, *OTHERS]},
     "mnist-10-zero": MNIST | {"epochs": 10, "methods": PAIR, "output_bias": "zero"},
-    "mnist-10-seeds": MNIST | {"epochs": 10, "methods": PAIR, "seeds": 3},
+    "mnist-10-seeds": MNIST | {"epochs": 10, "methods": PAIR[1:], "seeds": 3},
     "mnist-10-deep": MNIST | {"epochs": 10, "methods": DEEP},
-    "mnist-30": MNIST | {"epochs": 30, "methods": THREE},
+    "mnist-30": MNIST | {"epochs": 30, "methods": PAIR},
     "mnist-30-deep": MNIST | {"epochs": 30, "methods": DEEP},
     "mnist-100": MNIST | {"epochs": 100, "methods": THREE},
     "mnist-300": MNIST | {"epochs": 300, "methods": PAIR},
