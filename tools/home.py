@@ -38,6 +38,16 @@ def needs() -> dict[int, set[int]]:
     return {number: direct - set().union(*(whole[n] for n in direct)) for number, direct in said.items()}
 
 
+def road(start: tuple[float, float], end: tuple[float, float]) -> str:
+    """The way of a line. To another lane and beyond the next column it runs between lanes, past circles."""
+    (x, y), (X, Y), half = start, end, STEP / 2
+    if y == Y or X - x <= STEP:
+        return f"M{x} {y}C{(x + X) / 2} {y} {(x + X) / 2} {Y} {X} {Y}"
+    between = Y + LANE / 2 if y > Y else Y - LANE / 2
+    there = f"C{x + half} {y} {x + half} {between} {x + STEP} {between}"
+    return f"M{x} {y}{there}H{X - STEP}C{X - half} {between} {X - half} {Y} {X} {Y}"
+
+
 def chart() -> str:
     """The map as SVG: a chapter stands right of all it needs."""
     place, taken, edges = {}, set(), []
@@ -53,10 +63,7 @@ def chart() -> str:
         taken |= {(c, lane) for c in range(first + (lane > 0), column + 1)}
         edges += [(n, number) for n in needed]
     at = {n: (RADIUS + 4 + c * STEP, RADIUS + 4 + lane * LANE) for n, (c, lane) in place.items()}
-    lines = ""
-    for a, b in edges:
-        (x, y), (X, Y) = at[a], at[b]
-        lines += f'<path d="M{x} {y}C{(x + X) / 2} {y} {(x + X) / 2} {Y} {X} {Y}"/>'
+    lines = "".join(f'<path d="{road(at[a], at[b])}"/>' for a, b in edges)
     dots = "".join(
         f'<a href="{names[n]}.html" aria-label="Chapter {n}"><circle cx="{x}" cy="{y}" r="{RADIUS}"/>'
         f'<text x="{x}" y="{y}" dy="0.36em">{n}</text></a>'
