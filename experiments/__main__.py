@@ -4,7 +4,7 @@ python -m experiments                              # which tables there are, and
 python -m experiments layers                       # all protocols of a table
 python -m experiments layers digits --jobs 4       # one, four runs at a time
 python -m experiments layers --scheduler tcp://host:8786
-python -m experiments iwae mnist-40 --weights "VAE 1, 1 layer"    # and keep that method's first model
+python -m experiments iwae mnist-30 --weights "VAE 1, 1 layer"    # and keep that method's first model
 """
 
 import argparse

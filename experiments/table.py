@@ -194,7 +194,8 @@ class Table:
         """Write a trained model beside the table: what is done is read from the run's checkpoint."""
         data, protocol = load(run.settings["data"]), Protocol(run.settings)
         torch.manual_seed(run.seed)
-        model, (_, arguments) = (f(run.method, data, protocol) for f in (self.build, self.shape))
+        model = self.build(run.method, data, protocol)
+        _, arguments = self.shape(run.method, data, protocol)
         objective = self.objective(run.method, protocol)
         train(model, objective, data=data, run=run, protocol=protocol, device="cpu", progress=True)
         name = "-".join([self.name, *re.findall(r"\w+", run.method.lower())])

@@ -20,7 +20,7 @@ OUT = ROOT / "tools" / "jupyter" / "labextensions" / "vaelearn" / "static" / "na
 
 EQUATION = r"\$\$ ?\((?P<equation>[\w:-]+)\)$"
 BLOCK = r"^:{3,}\{(?:prf:)?(?P<kind>theorem|proposition|lemma|corollary|definition|exercise)\}"
-LABEL = r"[^\n]*\n(?::\w+:[^\n]*\n)*?:label: (?P<label>[\w:-]+)"
+LABEL = r" *(?P<title>[^\n]*)\n(?::\w+:[^\n]*\n)*?:label: (?P<label>[\w:-]+)"
 LABELLED = rf"{EQUATION}|{BLOCK}{LABEL}"
 
 

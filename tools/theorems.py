@@ -3,16 +3,16 @@
 import re
 
 import nbformat
-from names import BOOK, chapters, title
-
-THEOREM = r"^:{3,}\{prf:\w+\} (?P<title>.*)\n:label: (?P<label>[\w:-]+)"
+from names import BLOCK, BOOK, LABEL, chapters, title
 
 
 def theorems(cells) -> list[tuple[str, str]]:
     """How a page refers to each, and its title."""
     texts = (cell.source for cell in cells if cell.cell_type == "markdown")
-    found = (match for text in texts for match in re.finditer(THEOREM, text, re.M))
-    return [(f"{{prf:ref}}`{match['label']}`", match["title"]) for match in found]
+    found = (block for text in texts for block in re.finditer(BLOCK + LABEL, text, re.M))
+    return [
+        (f"{{prf:ref}}`{block['label']}`", block["title"]) for block in found if block["kind"] != "exercise"
+    ]
 
 
 def figures(cells) -> list[tuple[str, str]]:
